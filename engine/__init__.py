@@ -1,0 +1,1 @@
+"""The single writer: time and commands in, events to the log, the log to Kafka."""

@@ -1,0 +1,1 @@
+"""The log on PostgreSQL: the eventsourcing library's recorder, extended, and its roles and tables."""

@@ -1,0 +1,116 @@
+"""The command port: frames in, commands to the sequencer, answers out, one connection per gateway."""
+
+import asyncio
+
+import msgspec
+
+from engine.sequencer import Outcome, Pending, Sequencer
+from schemas import frames
+from schemas.rejections import Rejection
+
+_decode_request = msgspec.json.Decoder(frames.Request).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestId(msgspec.Struct):
+    """What can still be read of a request whose command cannot."""
+
+    id: int | None = None
+
+
+_decode_id = msgspec.json.Decoder(RequestId).decode
+
+
+class CommandConnection(asyncio.Protocol):
+    """One gateway's connection. Answers of one commit leave in one write."""
+
+    def __init__(self, sequencer: Sequencer) -> None:
+        self._sequencer = sequencer
+        self._received = bytearray()
+        self._answers: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        start, size = 0, len(self._received)
+        while size - start >= frames.LENGTH.size:
+            (length,) = frames.LENGTH.unpack_from(self._received, start)
+            if length > frames.FRAME_BYTES_MAX:
+                self._refuse_frame(
+                    None, f"frame of {length} bytes; at most {frames.FRAME_BYTES_MAX}"
+                )
+                if self._transport is not None:
+                    self._transport.close()
+                return
+            end = start + frames.LENGTH.size + length
+            if end > size:
+                break
+            self._request(bytes(self._received[start + frames.LENGTH.size : end]))
+            start = end
+        del self._received[:start]
+
+    def pause_writing(self) -> None:
+        """A gateway that does not read its answers is not read from either."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def _request(self, body: bytes) -> None:
+        try:
+            request = _decode_request(body)
+        except msgspec.DecodeError as exc:
+            self._refuse_frame(_id_of(body), str(exc))
+            return
+        request_id = request.id
+        self._sequencer.submit(
+            Pending(request.command, lambda outcome: self._answer(request_id, outcome))
+        )
+
+    def _answer(self, request_id: int, outcome: Outcome) -> None:
+        reply: msgspec.Struct
+        if isinstance(outcome, Rejection):
+            reply = frames.Refused(id=request_id, rejection=outcome)
+        else:
+            position, payloads = outcome
+            reply = frames.AcceptedStored(
+                id=request_id,
+                last_position=position,
+                events=tuple(map(msgspec.Raw, payloads)),
+            )
+        self._send(_encode(reply))
+
+    def _refuse_frame(self, request_id: int | None, message: str) -> None:
+        self._send(_encode(frames.Malformed(id=request_id, message=message)))
+
+    def _send(self, body: bytes) -> None:
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._answers.append(frames.pack_frame(body))
+
+    def _flush(self) -> None:
+        answers, self._answers = b"".join(self._answers), []
+        if self._transport is not None:
+            self._transport.write(answers)
+
+
+def _id_of(body: bytes) -> int | None:
+    try:
+        return _decode_id(body).id
+    except msgspec.DecodeError:
+        return None
+
+
+async def serve(sequencer: Sequencer, host: str, port: int) -> asyncio.Server:
+    """Listen for gateways. Raises OSError if the port is taken."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: CommandConnection(sequencer), host, port)

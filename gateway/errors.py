@@ -1,0 +1,152 @@
+"""Faults and refusals of this room, and the one table from code to HTTP status.
+
+GatewayError
+├── Refusal              the client gets this code, status and text
+├── EngineUnavailable    no answer; outcome says whether the command may have happened
+├── EngineMisread        the engine's answer could not be read: a bug on one of the two sides
+└── ViewsUnavailable     Redis did not answer
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Literal
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from schemas.rejections import RejectionCode
+from schemas.wire import Problem, WireCode
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+Outcome = Literal["not_sent", "unknown"]
+Details = Mapping[str, str | int]
+
+_STATUS: dict[str, HTTPStatus] = {
+    WireCode.INVALID_REQUEST: HTTPStatus.BAD_REQUEST,
+    WireCode.PAYLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    WireCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    WireCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    WireCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    WireCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    WireCode.ENGINE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    WireCode.VIEWS_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    WireCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+    RejectionCode.OVERLOADED: HTTPStatus.SERVICE_UNAVAILABLE,
+    RejectionCode.LEDGER_ALREADY_OPEN: HTTPStatus.CONFLICT,
+    RejectionCode.LEDGER_NOT_OPEN: HTTPStatus.SERVICE_UNAVAILABLE,
+    RejectionCode.UNKNOWN_ASSET: HTTPStatus.NOT_FOUND,
+    RejectionCode.MARKET_ALREADY_OPEN: HTTPStatus.CONFLICT,
+    RejectionCode.UNKNOWN_MARKET: HTTPStatus.NOT_FOUND,
+    RejectionCode.ACCOUNT_ALREADY_OPEN: HTTPStatus.CONFLICT,
+    RejectionCode.UNKNOWN_ACCOUNT: HTTPStatus.NOT_FOUND,
+    RejectionCode.DUPLICATE_REFERENCE: HTTPStatus.CONFLICT,
+    RejectionCode.DUPLICATE_GRANT: HTTPStatus.CONFLICT,
+    RejectionCode.DUPLICATE_CLIENT_ORDER_ID: HTTPStatus.CONFLICT,
+    RejectionCode.UNKNOWN_ORDER: HTTPStatus.NOT_FOUND,
+}
+
+
+class GatewayError(Exception):
+    """Root of this room's faults."""
+
+
+class Refusal(GatewayError):
+    """Not what the client asked for. detail: for people; details: for programs."""
+
+    def __init__(self, code: str, detail: str, details: Details | None = None) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+        self.details = dict(details or {})
+
+
+class EngineUnavailable(GatewayError):
+    """outcome: "not_sent" cannot have happened; "unknown" may have, so look before trying again."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome: Outcome = outcome
+
+
+class EngineMisread(GatewayError):
+    pass
+
+
+class ViewsUnavailable(GatewayError):
+    pass
+
+
+def status_of(code: str) -> HTTPStatus:
+    """The HTTP status of any code; refused commands without a line of their own are 422."""
+    return _STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def problem_response(
+    code: str,
+    detail: str,
+    details: Details | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    status = status_of(code)
+    problem = Problem(
+        title=status.phrase, status=status, code=code, detail=detail, details=dict(details or {})
+    )
+    sent = dict(headers or {})
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        sent["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if status is HTTPStatus.UNAUTHORIZED:
+        sent["www-authenticate"] = "Bearer"
+    return Response(msgspec.json.encode(problem), status, sent, PROBLEM_TYPE)
+
+
+def exception_handlers() -> dict[object, ExceptionHandler]:
+    """What each service's app does with an exception that leaves a route."""
+    return {
+        Refusal: _refused,
+        EngineUnavailable: _engine_unavailable,
+        ViewsUnavailable: _views_unavailable,
+        HTTPException: _routing_failed,
+        Exception: _failed,
+    }
+
+
+def _refused(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, Refusal)
+    return problem_response(exc.code, exc.detail, exc.details)
+
+
+def _engine_unavailable(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, EngineUnavailable)
+    advice = {
+        "not_sent": "The command was not sent; try again.",
+        "unknown": "No answer came; the command may have happened. Retry with the same key.",
+    }
+    return problem_response(
+        WireCode.ENGINE_UNAVAILABLE, advice[exc.outcome], {"outcome": exc.outcome}
+    )
+
+
+def _views_unavailable(request: Request, exc: Exception) -> Response:
+    return problem_response(WireCode.VIEWS_UNAVAILABLE, "The views do not answer; try again.")
+
+
+def _routing_failed(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    code = {
+        HTTPStatus.NOT_FOUND: WireCode.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED: WireCode.METHOD_NOT_ALLOWED,
+    }.get(HTTPStatus(exc.status_code), WireCode.INVALID_REQUEST)
+    return problem_response(code, f"{request.method} {request.url.path}", headers=exc.headers)
+
+
+def _failed(request: Request, exc: Exception) -> Response:
+    # The server re-raises after this answer, so the traceback reaches the log.
+    return problem_response(WireCode.INTERNAL_ERROR, "The gateway failed; this is our fault.")

@@ -1,0 +1,37 @@
+"""What the gateway needs from outside, as protocols and one struct that ops fills in."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from schemas.commands import LedgerCommand
+from schemas.frames import Accepted, Refused
+
+if TYPE_CHECKING:
+    from gateway.auth import TokenVerifier
+    from gateway.catalogue import Catalogue
+    from gateway.views import Views
+
+
+class CommandPort(Protocol):
+    """The ledger's one writer."""
+
+    async def submit(self, command: LedgerCommand) -> Accepted | Refused:
+        """Have one command decided; an Accepted answer is on disk.
+
+        Raises EngineUnavailable if no answer came; its outcome says whether it may have happened.
+        """
+        ...
+
+    def is_connected(self) -> bool: ...
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What the routes of every service share. now_second: wall clock, for the expiry of tokens."""
+
+    views: "Views"
+    catalogue: "Catalogue"
+    engine: CommandPort
+    tokens: "TokenVerifier"
+    now_second: Callable[[], int]

@@ -1,0 +1,88 @@
+"""GET /v1/mining/pool, GET /v1/mining/me, POST /v1/mining/settle."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.auth import ACTS_FOR_OTHERS, READS_OTHERS, TRADES, require_role, subject
+from gateway.errors import Refusal
+from gateway.orders import event_of
+from gateway.rejections import wire_details
+from gateway.requests import answer, principal, read_body, refused, resources
+from schemas import accrual, publications
+from schemas.amounts import format_amount
+from schemas.commands import SettleAccrual
+from schemas.events import AccrualSettled
+from schemas.frames import Refused
+from schemas.rejections import RejectionCode
+from schemas.views import PoolView
+from schemas.wire import MiningShare, SettleBody, SettleResult
+
+
+async def get_pool(request: Request) -> Response:
+    return answer(publications.mining_pool(await _pool(request)))
+
+
+async def get_share(request: Request) -> Response:
+    """The pool and the contribution are two projections; accrued is as of the pool's second."""
+    user_id = subject(principal(request), request.query_params.get("user_id"), READS_OTHERS)
+    pool = await _pool(request)
+    view = (await resources(request).views.account(user_id)).contribution
+    accrued = accrual.accrued_minor(
+        weight=view.weight,
+        index=pool.index,
+        entry_index=view.entry_index,
+        entry_fraction=view.entry_fraction,
+    )
+    return answer(
+        MiningShare(
+            user_id=user_id,
+            asset=pool.asset_id,
+            scale=pool.scale,
+            weight=str(view.weight),
+            weight_total=str(pool.weight_total),
+            entry_index=str(view.entry_index),
+            entry_fraction=str(view.entry_fraction),
+            index=str(pool.index),
+            second=pool.second,
+            accrued=format_amount(accrued, pool.scale),
+            settled=format_amount(view.settled_minor, pool.scale),
+            position=max(view.position, pool.position),
+        )
+    )
+
+
+async def settle(request: Request) -> Response:
+    """Needs no body; an operator may name a user in it."""
+    who = principal(request)
+    require_role(who, TRADES)
+    has_body = request.headers.get("content-length", "0") != "0"
+    body = await read_body(request, SettleBody) if has_body else SettleBody()
+    command = SettleAccrual(user_id=subject(who, body.user_id, ACTS_FOR_OTHERS))
+    reply = await resources(request).engine.submit(command)
+    if isinstance(reply, Refused):
+        return refused(reply.rejection, wire_details(reply.rejection))
+    settled = event_of(reply, AccrualSettled)
+    scale = await resources(request).catalogue.scale(settled.asset_id)
+    return answer(
+        SettleResult(
+            user_id=settled.user_id,
+            asset=settled.asset_id,
+            amount=format_amount(settled.amount_minor, scale),
+            position=reply.last_position,
+        )
+    )
+
+
+async def _pool(request: Request) -> PoolView:
+    pool, _ = await resources(request).views.pool()
+    if pool is None:
+        raise Refusal(RejectionCode.LEDGER_NOT_OPEN, "The ledger has no second yet.")
+    return pool
+
+
+ROUTES = (
+    Route("/v1/mining/pool", get_pool, methods=["GET"]),
+    Route("/v1/mining/me", get_share, methods=["GET"]),
+    Route("/v1/mining/settle", settle, methods=["POST"]),
+)

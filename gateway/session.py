@@ -1,0 +1,172 @@
+"""One stream connection as a state machine, without I/O: a message in, a list of effects out.
+
+Holds who the client is and what it subscribed to; knows nothing of sockets, queues or Redis.
+Every message gets exactly one answer (ack, pong or error) with its id; an error changes nothing.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.auth import Principal
+from gateway.channels import Channel, Kind, parse_name
+from gateway.close_codes import CloseCode
+from gateway.errors import Refusal
+from schemas.wire import (
+    Ack,
+    Authenticate,
+    Ping,
+    Pong,
+    Since,
+    StreamError,
+    StreamRequest,
+    Subscribe,
+    Unsubscribe,
+    WireCode,
+)
+
+MESSAGE_BYTES_MAX = 16 * 1024
+SUBSCRIPTIONS_MAX = 64
+MESSAGES_PER_SECOND_MAX = 50
+SECOND_NS = 1_000_000_000
+
+_decode = msgspec.json.Decoder(StreamRequest).decode
+
+
+class Reply(msgspec.Struct, frozen=True):
+    message: Ack | Pong | StreamError
+
+
+class Join(msgspec.Struct, frozen=True):
+    channel: Channel
+    since: Since | None = None
+
+
+class Leave(msgspec.Struct, frozen=True):
+    channel: Channel
+
+
+class Close(msgspec.Struct, frozen=True):
+    code: CloseCode
+
+
+Effect = Reply | Join | Leave | Close
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What can still be told of a message that is not one of ours."""
+
+    id: int | None = None
+    op: str | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class Session:
+    """verify: a token's principal, or Refusal. has_market: whether a market id is known."""
+
+    def __init__(
+        self,
+        *,
+        verify: Callable[[str], Principal],
+        has_market: Callable[[str], bool],
+        principal: Principal | None = None,
+    ) -> None:
+        self.principal = principal
+        self._verify = verify
+        self._has_market = has_market
+        self._subscribed: dict[str, Channel] = {}
+        self._window_began_ns = 0
+        self._window_messages = 0
+
+    def receive(self, message: str | bytes, now_ns: int) -> list[Effect]:
+        """now_ns: any clock that does not go back."""
+        if self._is_flood(now_ns):
+            return [Close(CloseCode.TOO_MANY_MESSAGES)]
+        try:
+            request = _decode(message)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            return [Reply(_unreadable(message, exc))]
+        match request:
+            case Authenticate():
+                return self._authenticate(request)
+            case Subscribe():
+                return self._subscribe(request)
+            case Unsubscribe():
+                return self._unsubscribe(request)
+            case Ping():
+                return [Reply(Pong(id=request.id))]
+
+    def expire(self, now_second: int) -> list[Effect]:
+        """Ends the connection once its token has expired; to be asked now and then."""
+        if self.principal is None or now_second < self.principal.expires_second:
+            return []
+        return [Close(CloseCode.TOKEN_EXPIRED)]
+
+    def channels(self) -> list[Channel]:
+        """What the client is subscribed to."""
+        return list(self._subscribed.values())
+
+    def _authenticate(self, request: Authenticate) -> list[Effect]:
+        try:
+            principal = self._verify(request.token)
+        except Refusal as refusal:
+            return [_error(request.id, refusal.code, refusal.detail)]
+        effects: list[Effect] = []
+        account = self._subscribed.get(Kind.ACCOUNT)
+        if account is not None and account.user_id != principal.user_id:
+            del self._subscribed[Kind.ACCOUNT]
+            effects.append(Leave(account))
+        self.principal = principal
+        return [*effects, Reply(Ack(id=request.id, expires_at=principal.expires_second))]
+
+    def _subscribe(self, request: Subscribe) -> list[Effect]:
+        user_id = self.principal.user_id if self.principal else None
+        joins: dict[str, Join] = {}
+        for asked in request.channels:
+            channel = parse_name(asked.ch, user_id=user_id, has_market=self._has_market)
+            if channel is None:
+                return [self._no_channel(request.id, asked.ch)]
+            joins[channel.name] = Join(channel, asked.since)
+        if len(self._subscribed.keys() | joins.keys()) > SUBSCRIPTIONS_MAX:
+            text = f"At most {SUBSCRIPTIONS_MAX} channels per connection."
+            return [_error(request.id, WireCode.TOO_MANY_SUBSCRIPTIONS, text)]
+        self._subscribed |= {name: join.channel for name, join in joins.items()}
+        return [Reply(Ack(id=request.id)), *joins.values()]
+
+    def _unsubscribe(self, request: Unsubscribe) -> list[Effect]:
+        for name in request.channels:
+            if name not in self._subscribed:
+                return [_error(request.id, WireCode.NOT_SUBSCRIBED, "Not subscribed.", name)]
+        leaving = [self._subscribed.pop(name) for name in dict.fromkeys(request.channels)]
+        return [*(Leave(channel) for channel in leaving), Reply(Ack(id=request.id))]
+
+    def _no_channel(self, request_id: int | None, name: str) -> Reply:
+        if name == Kind.ACCOUNT:
+            text = "Send auth before subscribing to account."
+            return _error(request_id, WireCode.UNAUTHORIZED, text, name)
+        return _error(request_id, WireCode.UNKNOWN_CHANNEL, "No such channel.", name)
+
+    def _is_flood(self, now_ns: int) -> bool:
+        if now_ns - self._window_began_ns >= SECOND_NS:
+            self._window_began_ns, self._window_messages = now_ns, 0
+        self._window_messages += 1
+        return self._window_messages > MESSAGES_PER_SECOND_MAX
+
+
+def _error(request_id: int | None, code: str, text: str, ch: str | None = None) -> Reply:
+    return Reply(StreamError(id=request_id, code=code, message=text, ch=ch))
+
+
+def _unreadable(message: str | bytes, exc: Exception) -> StreamError:
+    try:
+        head = _decode_head(message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return StreamError(code=WireCode.INVALID_MESSAGE, message=str(exc))
+    known = {kind.__struct_config__.tag for kind in StreamRequest.__args__}
+    if head.op is not None and head.op not in known:
+        return StreamError(
+            id=head.id, code=WireCode.UNKNOWN_OP, message=f"No op {head.op[:40]!r}."
+        )
+    return StreamError(id=head.id, code=WireCode.INVALID_MESSAGE, message=str(exc))

@@ -1,0 +1,164 @@
+"""The Faust worker of one projection: consumes a topic, hands each record to its partition's
+worker.
+
+The only module that imports Faust. Of Faust it takes group membership, fetching and life cycle,
+not its acknowledgements: every assignment seeks to the offset stored with the views, and any
+exception ends the process (the supervisor starts it again) because Faust would skip the record.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+import msgspec
+from faust.transport.drivers import aiokafka as driver
+from mode import CrashingSupervisor
+
+from projections.partition import PartitionWorker, Record
+from projections.ports import Checkpoint
+from schemas.records import read_head
+
+SESSION_SECONDS = 10
+HEARTBEAT_SECONDS = 2
+REQUEST_SECONDS = 30
+COMMIT_SECONDS = 5
+POLL_RECORDS_MAX = 500
+# Records wait decoded in this queue. They are packed (100 KB and more), so few are enough to keep
+# the fold busy, and Faust's default of 4,096 could hold 400 MB while catching up.
+BUFFERED_RECORDS_MAX = 256
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """kafka_url: "kafka://host:port". data_dir: Faust's own files; its parent must exist.
+
+    instance: unique among the live workers of a projection. Kafka then knows a worker that was
+    killed and came back, and returns its partitions at once instead of after SESSION_SECONDS.
+    """
+
+    projection: str
+    topic: str
+    kafka_url: str
+    data_dir: Path
+    instance: str
+
+
+class ViewSource(msgspec.Struct, frozen=True):
+    """What the worker asks of whoever wires it.
+
+    partition_worker: a new worker of a partition, with nothing remembered. stored: its checkpoint.
+    """
+
+    partition_worker: Callable[[int], PartitionWorker]
+    stored: Callable[[int], Awaitable[Checkpoint]]
+
+
+class SeekingConsumer(driver.Consumer):
+    """Starts each partition where its views end. Source: shared facts on Faust, section 4.4."""
+
+    async def perform_seek(self) -> None:
+        app = cast(ProjectionApp, self.app)
+        for tp in self.assignment():
+            if tp.topic != app.settings.topic:
+                continue
+            offset = await app.next_offset(tp.partition)
+            await self.seek(tp, offset)
+            self._committed_offset[tp] = offset or None
+
+
+class SeekingTransport(driver.Transport):
+    Consumer = SeekingConsumer
+
+
+class ProjectionApp(faust.App):
+    """A Faust app whose partitions start at their views' checkpoints."""
+
+    settings: WorkerSettings
+    next_offset: Callable[[int], Awaitable[int]]
+
+    def _new_transport(self) -> Any:
+        return SeekingTransport(self.conf.broker_consumer, self)
+
+
+async def run_worker(
+    settings: WorkerSettings,
+    source: ViewSource,
+    *,
+    on_ready: Callable[[], None],
+    on_progress: Callable[[int, Checkpoint], None],
+    stop: asyncio.Event,
+) -> None:
+    """Fold until `stop` is set; raises what crashed the worker, after leaving the group.
+
+    on_ready: called once the partitions are assigned. on_progress: partition and its checkpoint,
+    after each record.
+    """
+    workers: dict[int, PartitionWorker] = {}
+
+    async def next_offset(partition: int) -> int:
+        # Assigned (again): what an earlier assignment remembered may be another worker's past.
+        workers[partition] = source.partition_worker(partition)
+        return (await source.stored(partition)).offset + 1
+
+    app = _app(settings, next_offset)
+    topic = app.topic(
+        settings.topic,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+
+    async def fold(stream: Any) -> None:
+        async for event in stream.events():
+            message = event.message
+            record = Record(
+                offset=message.offset,
+                head=read_head(message.headers),
+                value=message.value or b"",
+            )
+            checkpoint = await workers[message.partition].receive(record)
+            on_progress(message.partition, checkpoint)
+
+    app.agent(topic, name=f"{settings.projection}.fold", supervisor_strategy=CrashingSupervisor)(
+        fold
+    )
+    await _run(app, on_ready, stop)
+
+
+async def _run(app: ProjectionApp, on_ready: Callable[[], None], stop: asyncio.Event) -> None:
+    await app.start()
+    stopping = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(app.wait_until_stopped())
+    if not app.should_stop:
+        on_ready()
+    await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, ended):
+        task.cancel()
+    reason = app.crash_reason
+    await app.stop()
+    if reason is not None:
+        raise reason
+
+
+def _app(settings: WorkerSettings, next_offset: Callable[[int], Awaitable[int]]) -> ProjectionApp:
+    app = ProjectionApp(
+        f"durian-{settings.projection}",
+        broker=settings.kafka_url,
+        datadir=str(settings.data_dir),
+        consumer_group_instance_id=settings.instance,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=HEARTBEAT_SECONDS,
+        broker_request_timeout=REQUEST_SECONDS,
+        broker_commit_interval=COMMIT_SECONDS,  # advisory: for lag displays only
+        broker_max_poll_records=POLL_RECORDS_MAX,
+        stream_buffer_maxsize=BUFFERED_RECORDS_MAX,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    app.settings = settings
+    app.next_offset = next_offset
+    return app

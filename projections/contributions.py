@@ -1,0 +1,24 @@
+"""One user's contribution: weight, where accrual last restarted, the grants in force."""
+
+from schemas.effects import ContributionChange
+from schemas.views import ContributionView, GrantView
+
+
+def add_change(view: ContributionView, change: ContributionChange, position: int) -> None:
+    """Apply one change that comes after view.position, in place."""
+    view.weight += change.weight_delta
+    view.settled_minor += change.settled_minor
+    view.entry_index = change.entry_index
+    view.entry_fraction = change.entry_fraction
+    view.position = position
+    assert view.weight >= 0, change
+    if change.grant_id is None:
+        return
+    if change.weight_delta > 0:
+        view.grants[change.grant_id] = GrantView(
+            source=change.source or "",
+            weight=change.weight_delta,
+            expires_second=change.expires_second,
+        )
+    else:
+        del view.grants[change.grant_id]

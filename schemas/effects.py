@@ -1,0 +1,51 @@
+"""What an event means for one user: a line of the topic ledger.postings.
+
+A user's effects all go to one partition, in the log's order, so per-user folds scale by partition.
+"""
+
+import zlib
+
+import msgspec
+
+
+class BalanceChange(msgspec.Struct, frozen=True, array_like=True):
+    """Signed minor units added to the user's available and held accounts of one asset."""
+
+    asset_id: str
+    available_minor: int
+    held_minor: int
+
+
+class ContributionChange(msgspec.Struct, frozen=True, kw_only=True):
+    """weight_delta: signed. settled_minor: paid out by this event. entry_*: where accrual restarts.
+
+    grant_id, source, expires_second: the grant that came (weight_delta > 0) or went (< 0), if any.
+    """
+
+    weight_delta: int = 0
+    settled_minor: int = 0
+    entry_index: int
+    entry_fraction: int
+    grant_id: str | None = None
+    source: str | None = None
+    expires_second: int | None = None
+
+
+class UserEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """event_type: tag of the event at `position`. balances: empty if the event moved nothing."""
+
+    position: int
+    at_ns: int
+    user_id: str
+    event_type: str
+    balances: tuple[BalanceChange, ...] = ()
+    contribution: ContributionChange | None = None
+
+
+encode_effect = msgspec.json.Encoder().encode
+decode_effect = msgspec.json.Decoder(UserEffect).decode
+
+
+def partition_of(user_id: str, partition_count: int) -> int:
+    """The partition of a user's effects: CRC-32 of the UTF-8 id, modulo partition_count."""
+    return zlib.crc32(user_id.encode()) % partition_count

@@ -1,0 +1,42 @@
+"""Reasons the ledger refuses a command, in order of precedence: if two apply, the earlier wins."""
+
+import enum
+
+import msgspec
+
+
+class RejectionCode(enum.StrEnum):
+    OVERLOADED = "overloaded"
+    LEDGER_ALREADY_OPEN = "ledger_already_open"
+    LEDGER_NOT_OPEN = "ledger_not_open"
+    INVALID_ID = "invalid_id"
+    INVALID_ASSET = "invalid_asset"
+    INVALID_AMOUNT = "invalid_amount"
+    INVALID_SCHEDULE = "invalid_schedule"
+    INVALID_STEP = "invalid_step"
+    INVALID_BURN = "invalid_burn"
+    INVALID_WEIGHT = "invalid_weight"
+    INVALID_EXPIRY = "invalid_expiry"
+    INVALID_ORDER = "invalid_order"
+    UNKNOWN_ASSET = "unknown_asset"
+    MARKET_ALREADY_OPEN = "market_already_open"
+    UNKNOWN_MARKET = "unknown_market"
+    PRICE_OFF_TICK = "price_off_tick"
+    QUANTITY_OFF_LOT = "quantity_off_lot"
+    ACCOUNT_ALREADY_OPEN = "account_already_open"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    DUPLICATE_REFERENCE = "duplicate_reference"
+    DUPLICATE_GRANT = "duplicate_grant"
+    DUPLICATE_CLIENT_ORDER_ID = "duplicate_client_order_id"
+    UNKNOWN_ORDER = "unknown_order"
+    NOTHING_TO_SETTLE = "nothing_to_settle"
+    WOULD_NOT_FILL = "would_not_fill"
+    NO_LIQUIDITY = "no_liquidity"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """details: what a client needs to act on the code, by field name; integers are minor units."""
+
+    code: RejectionCode
+    details: dict[str, str | int] = {}

@@ -1,0 +1,324 @@
+"""Wire shapes of requests, answers and stream messages; schemas.publications has what views show.
+
+Requests over HTTP refuse unknown fields, so typing mistakes surface; stream messages ignore them,
+so that a newer client can talk to an older gateway. Amounts are decimal strings in whole units, times
+Unix milliseconds, `*_second` a Unix second; integers that can pass 2**53 are decimal strings.
+"""
+
+import enum
+from typing import Generic, TypeVar
+
+import msgspec
+
+from schemas.events import OrderType, Side, TimeInForce
+from schemas.publications import BurnRecord, Trade
+
+T = TypeVar("T")
+
+SUBPROTOCOL_JSON = "durian.v1.json"
+
+
+class WireCode(enum.StrEnum):
+    """The gateway's own codes; those of refused commands are schemas.rejections.RejectionCode."""
+
+    INVALID_REQUEST = "invalid_request"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    VIEWS_UNAVAILABLE = "views_unavailable"
+    INTERNAL_ERROR = "internal_error"
+    INVALID_MESSAGE = "invalid_message"
+    UNKNOWN_OP = "unknown_op"
+    UNKNOWN_CHANNEL = "unknown_channel"
+    NOT_SUBSCRIBED = "not_subscribed"
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+
+
+class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every request body is. user_id: left out by users, who act as themselves."""
+
+
+class PlaceOrderBody(RequestBody, frozen=True, kw_only=True):
+    """price: quote units per whole base unit; absent for market orders. quantity: base units."""
+
+    market: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce = "gtc"
+    price: str | None = None
+    quantity: str
+    client_order_id: str | None = None
+    user_id: str | None = None
+
+
+class DepositBody(RequestBody, frozen=True, kw_only=True):
+    """reference: the outside party's id of the payment, booked at most once."""
+
+    user_id: str
+    asset: str
+    amount: str
+    reference: str | None = None
+
+
+class ContributionBody(RequestBody, frozen=True, kw_only=True):
+    """weight: a string if it passes 2**53. expires_second: the first one without the weight."""
+
+    user_id: str
+    source: str
+    weight: int | str
+    grant_id: str | None = None
+    expires_second: int | None = None
+
+
+class SettleBody(RequestBody, frozen=True, kw_only=True):
+    user_id: str | None = None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """application/problem+json. Clients switch on code; detail is for people. Source: RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    details: dict[str, str | int] = {}
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """next_cursor: pass it as `cursor` for what comes after the last item; None at the end."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class BurnPage(msgspec.Struct, frozen=True, kw_only=True):
+    """cumulative: burned in this market so far, whatever the page shows."""
+
+    items: tuple[BurnRecord, ...]
+    next_cursor: str | None = None
+    cumulative: str
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True):
+    """tick_size: price step in quote units. lot_size: quantity step in base units."""
+
+    market: str
+    base_asset: str
+    quote_asset: str
+    base_scale: int
+    quote_scale: int
+    tick_size: str
+    lot_size: str
+    burn_bps: int
+
+
+class OrderStatus(enum.StrEnum):
+    OPEN = "open"
+    FILLED = "filled"
+    PARTIALLY_FILLED = "partially_filled"
+    CANCELLED = "cancelled"
+
+
+class OrderResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an order at once. cancelled: the rest did not trade and never will.
+
+    average_price: of the trades, quote units per whole base unit, rounded down to the quote asset's
+    scale; None without a trade.
+    """
+
+    order_id: int
+    client_order_id: str
+    user_id: str
+    market: str
+    side: Side
+    status: OrderStatus
+    quantity: str
+    filled_quantity: str
+    leaves_quantity: str
+    average_price: str | None
+    trades: tuple[Trade, ...]
+    position: int
+
+
+class CancelResult(msgspec.Struct, frozen=True, kw_only=True):
+    """released of released_asset went back to available."""
+
+    order_id: int
+    status: OrderStatus
+    leaves_quantity: str
+    released_asset: str
+    released: str
+    position: int
+
+
+class DepositResult(msgspec.Struct, frozen=True, kw_only=True):
+    user_id: str
+    asset: str
+    amount: str
+    reference: str
+    position: int
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    grant_id: str
+    source: str
+    weight: str
+    expires_second: int | None
+
+
+class GrantResult(msgspec.Struct, frozen=True, kw_only=True):
+    """weight_after: the user's total from now on."""
+
+    user_id: str
+    grant: Grant
+    weight_after: str
+    position: int
+
+
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """One user's weight and the grants that make it up."""
+
+    user_id: str
+    weight: str
+    grants: tuple[Grant, ...]
+    position: int
+
+
+class Miner(msgspec.Struct, frozen=True, kw_only=True):
+    user_id: str
+    weight: str
+
+
+class ContributionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """miners: how many users have a weight. top: heaviest first."""
+
+    weight_total: str
+    miners: int
+    top: tuple[Miner, ...]
+
+
+class MiningShare(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's place in the pool as of `second`; accrued is not yet in the balance, settled is."""
+
+    user_id: str
+    asset: str
+    scale: int
+    weight: str
+    weight_total: str
+    entry_index: str
+    entry_fraction: str
+    index: str
+    second: int
+    accrued: str
+    settled: str
+    position: int
+
+
+class SettleResult(msgspec.Struct, frozen=True, kw_only=True):
+    """amount moved from accrued to the available balance."""
+
+    user_id: str
+    asset: str
+    amount: str
+    position: int
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """parts: "ok" or what is wrong, by dependency."""
+
+    ready: bool
+    parts: dict[str, str]
+
+
+# --- /v1/stream, client to gateway; `id` is echoed in the answer
+
+
+class Since(msgspec.Struct, frozen=True, kw_only=True):
+    """The last publication or snapshot that the client has."""
+
+    epoch: str
+    offset: int
+
+
+class ChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    ch: str
+    since: Since | None = None
+
+
+class ClientMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
+    """What every message to the gateway is."""
+
+    id: int | None = None
+
+
+class Authenticate(ClientMessage, frozen=True, kw_only=True, tag="auth"):
+    token: str
+
+
+class Subscribe(ClientMessage, frozen=True, kw_only=True, tag="subscribe"):
+    channels: tuple[ChannelRequest, ...]
+
+
+class Unsubscribe(ClientMessage, frozen=True, kw_only=True, tag="unsubscribe"):
+    channels: tuple[str, ...]
+
+
+class Ping(ClientMessage, frozen=True, kw_only=True, tag="ping"):
+    pass
+
+
+StreamRequest = Authenticate | Subscribe | Unsubscribe | Ping
+
+
+# --- /v1/stream, gateway to client
+
+
+class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """What every message to the client is; absent fields are at their default."""
+
+
+class Ack(ServerMessage, frozen=True, kw_only=True, tag="ack"):
+    """expires_at: of the token just accepted, Unix second."""
+
+    id: int | None = None
+    expires_at: int | None = None
+
+
+class Pong(ServerMessage, frozen=True, kw_only=True, tag="pong"):
+    id: int | None = None
+
+
+class StreamError(ServerMessage, frozen=True, kw_only=True, tag="error"):
+    """The message with this id changed nothing; the connection stays. ch: the channel at fault."""
+
+    id: int | None = None
+    code: str
+    message: str
+    ch: str | None = None
+
+
+class Snapshot(ServerMessage, frozen=True, kw_only=True, tag="snapshot"):
+    """The channel's whole state after publication `offset`; data is null while there is none."""
+
+    ch: str
+    epoch: str
+    offset: int
+    data: msgspec.Raw
+
+
+class Recovered(ServerMessage, frozen=True, kw_only=True, tag="recovered"):
+    """All publications since the client's offset have been sent, the last being `offset`."""
+
+    ch: str
+    epoch: str
+    offset: int
+
+
+class Pub(ServerMessage, frozen=True, kw_only=True, tag="pub"):
+    ch: str
+    offset: int
+    data: msgspec.Raw
