@@ -10,7 +10,9 @@ from schemas.events import Side
 
 
 class Order:
-    """An open order; leaves_minor is the base quantity that has not traded yet, held_minor what it holds."""
+    """An open order; leaves_minor is the base quantity that has not traded yet, held_minor what it
+    holds.
+    """
 
     __slots__ = (
         "held_asset",
@@ -46,7 +48,8 @@ class Order:
 
 
 class BookSide:
-    """One side. Levels are kept in a dict per price (first in, first out) and a sorted list of prices.
+    """One side. Levels are kept in a dict per price (first in, first out) and a sorted list of
+    prices.
 
     The list is sorted so that its last element is the best price: asks are stored negated.
     """

@@ -1,6 +1,8 @@
-"""Contributions: each user's grants and total weight, and what has accrued on it since the last change.
+"""Contributions: each user's grants and total weight, and what has accrued on it since the last
+change.
 
-A change of weight first settles: whole minor units move to the available account, the fraction stays.
+A change of weight first settles: whole minor units move to the available account, the fraction
+stays.
 """
 
 import heapq

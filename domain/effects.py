@@ -6,7 +6,7 @@ from schemas.effects import BalanceChange, ContributionChange, UserEffect
 
 
 def effects_of(position: int, event: events.LedgerEvent) -> list[UserEffect]:
-    """One effect per touched user, in the order in which the event names them; mostly one or none."""
+    """One effect per touched user, in the order in which the event names them; often none."""
     changes: dict[str, list[BalanceChange]] = {}
     for posting in postings_of(event):
         if isinstance(posting, UserPosting):

@@ -1,6 +1,7 @@
 """The one decide and the one evolve: every command and every event of the ledger passes here.
 
-The same evolve serves the engine, the rebuild and the audit. decide never mutates; evolve never refuses.
+The same evolve serves the engine, the rebuild and the audit. decide never mutates; evolve never
+refuses.
 """
 
 from typing import assert_never
@@ -64,7 +65,10 @@ def tick(state: LedgerState, second: int) -> tuple[events.LedgerEvent, ...]:
 
 
 def evolve(state: LedgerState, event: events.LedgerEvent) -> LedgerState:
-    """Apply one recorded event in place and return the state. Total: never refuses, reads no clock."""
+    """Apply one recorded event in place and return the state.
+
+    Total: never refuses, reads no clock.
+    """
     if isinstance(event, events.LedgerOpened):
         state.mining = mining.opened(event)
         state.asset_scales = {asset.asset_id: asset.scale for asset in event.assets}
@@ -127,7 +131,8 @@ def _evolve_placed(state: LedgerState, event: events.OrderPlaced) -> None:
     state.order_id_last = event.order_id
     state.client_orders[event.user_id, event.client_order_id] = event.order_id
     state.orders[event.order_id] = order
-    # It enters the book at once; its own trades and cancellation, in the same batch, take it out again.
+    # It enters the book at once; its own trades and cancellation, in the same batch, take it out
+    # again.
     if event.price_minor is not None:
         state.markets[event.market_id].book.side(event.side).add(order, event.price_minor)
 

@@ -13,7 +13,9 @@ SECOND_NS = 1_000_000_000
 
 
 class Mining:
-    """Pool and index after the last allocated second (last_second is genesis - 1 before the first)."""
+    """Pool and index after the last allocated second (last_second is genesis - 1 before the
+    first).
+    """
 
     __slots__ = (
         "allocated_minor",

@@ -1,4 +1,6 @@
-"""Rules for everything that is not an order: genesis, markets, accounts, deposits, grants, settlement."""
+"""Rules for everything that is not an order: genesis, markets, accounts, deposits, grants,
+settlement.
+"""
 
 from domain import contributions
 from domain.mining import SECOND_NS, Mining
@@ -17,7 +19,9 @@ Decision = tuple[events.LedgerEvent, ...] | Rejection
 
 
 def check_ids(command: commands.LedgerCommand) -> Rejection | None:
-    """Every text field of a command is an id: 1 to ID_CHARS_MAX printable ASCII characters, no blanks."""
+    """Every text field of a command is an id: 1 to ID_CHARS_MAX printable ASCII characters, no
+    blanks.
+    """
     for name in command.__struct_fields__:
         text = getattr(command, name)
         if isinstance(text, str) and not is_id(text):

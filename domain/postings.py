@@ -1,8 +1,9 @@
-"""Double entry: what each event moves between accounts. Every event's postings sum to zero per asset.
+"""Double entry: what each event moves between accounts. Every event's postings sum to zero per
+asset.
 
 Chart of accounts: issuance, mining:pool, mining:accrued, burn, external, user:<id>:available,
-user:<id>:held. issuance and external may be negative (what came in from outside the ledger), no other.
-No state is needed: each event names the accounts' owners and the assets it moves.
+user:<id>:held. issuance and external may be negative (what came in from outside the ledger), no
+other. No state is needed: each event names the accounts' owners and the assets it moves.
 """
 
 from typing import NamedTuple, assert_never

@@ -1,7 +1,7 @@
 """Faults of the engine room.
 
 EngineError
-├── StoreUnavailable     PostgreSQL did not answer, or answered with a fault; the outcome may be unknown
+├── StoreUnavailable     PostgreSQL did not answer, or with a fault; the outcome may be unknown
 ├── Fenced               another writer leads: this one must stop, its state is not the ledger's
 ├── LogCorrupt           the stored log contradicts itself (hole, hash chain, unreadable payload)
 ├── KafkaDisagrees       a topic holds what the log does not

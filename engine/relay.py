@@ -2,8 +2,8 @@
 
 Per page of the log, the postings records go first and the events record last: ledger.events up to L
 means that ledger.postings is complete up to L. A restart therefore resumes after the last record of
-ledger.events and skips, per postings partition, what is there already. Records say which positions they
-cover, so a re-send (of a relay that was killed after sending) is dropped by its readers.
+ledger.events and skips, per postings partition, what is there already. Records say which positions
+they cover, so a re-send (of a relay that was killed after sending) is dropped by its readers.
 """
 
 import asyncio
@@ -76,7 +76,9 @@ class _Partition:
 
 
 class Relay:
-    """One ledger's relay; run exactly one (a second one only wastes work, its records are dropped)."""
+    """One ledger's relay; run exactly one (a second one only wastes work, its records are
+    dropped).
+    """
 
     def __init__(self, tail: LogTail, publisher: Publisher) -> None:
         self._tail = tail
@@ -106,6 +108,8 @@ class Relay:
             page = await self._tail.page(self._events.last, PAGE_EVENTS_MAX)
             if page:
                 await self._publish(page)
+            else:
+                await self._mark_quiet_partitions()
             report(Progress(self._events.last, len(page) == PAGE_EVENTS_MAX))
             if len(page) < PAGE_EVENTS_MAX:
                 await self._tail.wait(1.0)
@@ -119,6 +123,17 @@ class Relay:
         sent = [
             await self._publisher.send(EVENTS_TOPIC, 0, head, value)
             for head, value in self._events_records(page)
+        ]
+        await asyncio.gather(*sent)
+
+    async def _mark_quiet_partitions(self) -> None:
+        # An empty record says that a partition is complete, however long its users stay quiet.
+        behind = [p for p in enumerate(self._postings) if p[1].last < self._events.last]
+        sent = [
+            await self._publisher.send(
+                POSTINGS_TOPIC, number, partition.next_head(self._events.last), b""
+            )
+            for number, partition in behind
         ]
         await asyncio.gather(*sent)
 

@@ -1,8 +1,9 @@
 """The one writer: ticks and commands in, decided one after another, committed in groups.
 
-Order within a batch: the missing seconds, then commands; a command of second t is decided only after
-t's tick. Answers, refusals too, leave only after everything decided before them is on disk. Any fault
-of the log ends the process: memory may be ahead of the log then, and a restart folds the truth again.
+Order within a batch: the missing seconds, then commands; a command of second t is decided only
+after t's tick. Answers, refusals too, leave only after everything decided before them is on disk.
+Any fault of the log ends the process: memory may be ahead of the log then, and a restart folds the
+truth again.
 """
 
 import asyncio
@@ -115,7 +116,10 @@ class Sequencer:
     # -- run ----------------------------------------------------------------------------------
 
     def submit(self, pending: Pending) -> None:
-        """Queue a command; it is answered once, in the log's order. A full inbox refuses at once."""
+        """Queue a command; it is answered once, in the log's order.
+
+        A full inbox refuses at once.
+        """
         if len(self._inbox) >= INBOX_COMMANDS_MAX:
             pending.answer(
                 Rejection(RejectionCode.OVERLOADED, {"commands_waiting": len(self._inbox)})

@@ -1,4 +1,4 @@
-"""The command port: frames in, commands to the sequencer, answers out, one connection per gateway."""
+"""The command port: frames in, commands to the sequencer, answers out, a connection per gateway."""
 
 import asyncio
 

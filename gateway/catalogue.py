@@ -19,6 +19,7 @@ class Catalogue:
         self._views = views
         self._assets: dict[str, AssetView] = {}
         self._markets: dict[str, MarketView] = {}
+        self._mined_scale: int | None = None
         self._read_at = float("-inf")
 
     def has_market(self, market_id: str) -> bool:
@@ -30,6 +31,8 @@ class Catalogue:
         now = asyncio.get_running_loop().time()
         if now - self._read_at >= older_than:
             self._assets, self._markets = await self._views.assets_and_markets()
+            pool, _ = await self._views.pool()
+            self._mined_scale = pool.scale if pool else None
             self._read_at = now
 
     async def market(self, market_id: str) -> MarketView:
@@ -48,6 +51,15 @@ class Catalogue:
         """All, by id."""
         await self.refresh(older_than=CATALOGUE_SECONDS_MAX)
         return [self._markets[market_id] for market_id in sorted(self._markets)]
+
+    async def mined_scale(self) -> int:
+        """Decimals of the mined asset. Raises Refusal(ledger_not_open) before genesis."""
+        await self.refresh(older_than=CATALOGUE_SECONDS_MAX)
+        if self._mined_scale is None:
+            await self.refresh()
+        if self._mined_scale is None:
+            raise Refusal(RejectionCode.LEDGER_NOT_OPEN, "The ledger has no second yet.")
+        return self._mined_scale
 
     async def scale(self, asset_id: str) -> int:
         """Decimals of an asset. Raises Refusal(unknown_asset)."""

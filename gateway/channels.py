@@ -1,4 +1,4 @@
-"""Names of channels, and for each kind which feed carries it and how its publications may be queued.
+"""Names of channels, and for each kind which feed carries it and how it may be queued.
 
 A channel's key is its name, but for `account`, which is another channel for every user.
 """

@@ -19,6 +19,7 @@ from schemas.frames import (
     FRAME_BYTES_MAX,
     LENGTH,
     Accepted,
+    AdvanceClock,
     Malformed,
     Refused,
     Reply,
@@ -71,7 +72,7 @@ class EngineClient:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    async def submit(self, command: LedgerCommand) -> Accepted | Refused:
+    async def submit(self, command: LedgerCommand | AdvanceClock) -> Accepted | Refused:
         if len(self._outstanding) >= OUTSTANDING_MAX:
             raise EngineUnavailable("not_sent")
         writer = await self._await_connection()

@@ -1,4 +1,4 @@
-"""The last publications of one feed, by channel, so that a client can resume where it was cut off."""
+"""The last publications of one feed, by channel, for clients that come back after a cut."""
 
 from collections import deque
 from collections.abc import Iterable

@@ -1,11 +1,9 @@
-"""Which subscribers each channel has, and what to send them so that none misses or repeats anything.
+"""Who is subscribed to each channel, and what to send so that nobody misses or repeats anything.
 
-Sans-IO: feeds deliver, a snapshot desk reads, connections join; all from one event loop.
-
-How snapshot and publications meet: while a snapshot is read, the channel holds its publications back.
-The read takes view, offset and epoch in one Redis transaction and projections write them in one, so it
-contains exactly the publications up to its offset. Held ones past it follow; those at or below it are
-dropped, also if the feed is late with them (the subscriber is `ahead` until a higher offset comes).
+How snapshot and publications meet: while a snapshot is read, the channel holds publications back.
+The read takes view, offset and epoch in one Redis transaction, and projections write them in one;
+so the snapshot contains exactly the publications up to its offset. Held ones past it follow; those
+at or below it are dropped, also if the feed is late (a subscriber is `ahead` until a higher one).
 """
 
 import itertools

@@ -37,7 +37,7 @@ class Outbox:
         return self._frames_max - len(self._slots)
 
     def push(self, frame: str, replace_key: str | None = None) -> bool:
-        """Queue one frame. False if it did not fit: what is queued is then worthless and dropped."""
+        """Queue one frame. False if it did not fit; what is queued is then dropped as well."""
         if self.is_overflowed:
             return False
         slot = self._replaceable.get(replace_key) if replace_key is not None else None

@@ -88,6 +88,9 @@ class Session:
             request = _decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             return [Reply(_unreadable(message, exc))]
+        return self._answer(request)
+
+    def _answer(self, request: Authenticate | Subscribe | Unsubscribe | Ping) -> list[Effect]:
         match request:
             case Authenticate():
                 return self._authenticate(request)
@@ -166,7 +169,5 @@ def _unreadable(message: str | bytes, exc: Exception) -> StreamError:
         return StreamError(code=WireCode.INVALID_MESSAGE, message=str(exc))
     known = {kind.__struct_config__.tag for kind in StreamRequest.__args__}
     if head.op is not None and head.op not in known:
-        return StreamError(
-            id=head.id, code=WireCode.UNKNOWN_OP, message=f"No op {head.op[:40]!r}."
-        )
+        return StreamError(id=head.id, code=WireCode.UNKNOWN_OP, message=f"No op {head.op[:40]!r}.")
     return StreamError(id=head.id, code=WireCode.INVALID_MESSAGE, message=str(exc))

@@ -65,9 +65,7 @@ class SnapshotReader:
         """The wire JSON of a whole account."""
         scales = await self._catalogue.scales(sorted(state.account.balances))
         mined_scale = await self._catalogue.mined_scale()
-        return _encode(
-            publications.account(state.account, state.contribution, scales, mined_scale)
-        )
+        return _encode(publications.account(state.account, state.contribution, scales, mined_scale))
 
     async def _pulse(self) -> SnapshotRead:
         epoch, newest = await self._views.newest_pulse()
@@ -88,9 +86,7 @@ class SnapshotReader:
         )
         if not candles:
             return _read(versioned, NOTHING)
-        return _read(
-            versioned, _encode(publications.kline(candles[-1], market, channel.interval))
-        )
+        return _read(versioned, _encode(publications.kline(candles[-1], market, channel.interval)))
 
     async def _burns(self, channel: Channel) -> SnapshotRead:
         """The newest minutes and the market's total."""

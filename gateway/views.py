@@ -5,6 +5,7 @@ Everything above this file sees structs of schemas.views and, if Redis fails, Vi
 
 import contextlib
 from collections.abc import Iterator, Sequence
+
 import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
@@ -29,6 +30,8 @@ from schemas.views import (
 CONNECTIONS_MAX = 32
 CONNECT_SECONDS_MAX = 2.0
 ANSWER_SECONDS_MAX = 5.0
+# Of the feed's entries at most every second one is of another channel.
+PULSE_SEARCHED_MAX = 8
 
 _account = msgspec.json.Decoder(AccountView).decode
 _asset = msgspec.json.Decoder(AssetView).decode
@@ -94,7 +97,9 @@ class Views:
 
     async def ping(self) -> None:
         with translated():
-            await self._databases[views.TRADING_DB].execute_command("PING")
+            async with self._databases[views.TRADING_DB].pipeline(transaction=False) as pipe:
+                pipe.ping()
+                await pipe.execute()
 
     async def assets_and_markets(self) -> tuple[dict[str, AssetView], dict[str, MarketView]]:
         with translated():
@@ -135,6 +140,20 @@ class Views:
                 pipe.get(views.POOL_KEY)
                 epoch, offset, pool = await pipe.execute()
         return (_pool(pool) if pool else None), _versioned(epoch, offset)
+
+    async def newest_pulse(self) -> tuple[str | None, tuple[int, bytes] | None]:
+        """The epoch, and offset and wire JSON of the last pulse: its view is the feed itself."""
+        with translated():
+            async with self._transaction(views.MINING_DB) as pipe:
+                pipe.hget(views.checkpoint_key(views.MINING, 0), "epoch")
+                pipe.xrevrange(views.feed_key(views.MINING, 0), count=PULSE_SEARCHED_MAX)
+                epoch, newest_first = await pipe.execute()
+        found = (
+            (int(fields[b"offset"]), fields[b"data"])
+            for _, fields in newest_first
+            if fields[b"ch"] == b"pulse"
+        )
+        return (epoch.decode() if epoch else None), next(found, None)
 
     async def ticker(self, market_id: str) -> tuple[TickerView | None, Versioned]:
         with translated():

@@ -38,8 +38,10 @@ class Child:
             **part.environment,
             "DURIAN_DATA": str(data_dir.root),
             "DURIAN_PART": part.name,
-            "NOTIFY_SOCKET": str(notify_socket),
         }
+        # Servers know sd_notify too, and would call themselves ready before the probe agrees.
+        if part.probe is None:
+            environment["NOTIFY_SOCKET"] = str(notify_socket)
         log_file = data_dir.log_file(part.name)
         _rotate(log_file)
         with log_file.open("ab") as log:

@@ -104,7 +104,7 @@ def _client_config(
         engine_url=f"tcp://{config.host}:{ports.engine}",
         ports=ports,
         clock=clock,
-        genesis=str(data_dir.genesis_file),
+        genesis=str(data_dir.genesis_file) if data_dir.genesis_file.exists() else "",
         token_public_key=public_key_file(data_dir),
         log_writer_password=secrets.log_writer,
         log_reader_password=secrets.log_reader,

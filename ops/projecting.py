@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 import sys
+from functools import partial
 
 from ops.config import Config, require
 from ops.notify import Notifier
@@ -19,14 +20,12 @@ from projections.redis_views import RedisViews
 EPOCH_BYTES = 4
 STATUS_SECONDS = 1.0
 
+log = logging.getLogger("durian")
+
 
 async def run_projection(config: Config, projection: str, *, instance: int = 0) -> None:
     """Fold a projection until SIGTERM or SIGINT; raises what crashed it."""
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    _log_to_stderr(config)
     store = RedisViews(projection, require(config, "redis_url"))
     notifier = Notifier(config.notify_socket)
     stop = asyncio.Event()
@@ -46,12 +45,26 @@ async def run_projection(config: Config, projection: str, *, instance: int = 0) 
         await run_worker(
             _settings(config, projection, instance),
             ViewSource(partition_worker, store.checkpoint),
-            on_ready=lambda: notifier.ready("assigned"),
+            on_ready=partial(_tell_ready, notifier, projection),
             on_progress=_Progress(notifier, loop),
             stop=stop,
         )
     finally:
         await store.close()
+
+
+def _tell_ready(notifier: Notifier, projection: str) -> None:
+    notifier.ready("assigned")
+    log.info("projection %s folds", projection)
+
+
+def _log_to_stderr(config: Config) -> None:
+    # Faust and aiokafka tell each step of a rebalance at level info: too much for one line a day.
+    known = config.log_level.upper()
+    others = known if config.log_level == "debug" else "WARNING"
+    line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=others, stream=sys.stderr, format=line)
+    log.setLevel(known)
 
 
 def _settings(config: Config, projection: str, instance: int) -> WorkerSettings:

@@ -1,7 +1,7 @@
 """Mining arithmetic that engine, server and phone all repeat to the same integer.
 
-Construction: cumulative reward index (Synthetix StakingRewards, Cosmos F1), made exact by carrying the
-division's remainder and each user's fraction. All values are integers scaled by 2**64.
+Construction: cumulative reward index (Synthetix StakingRewards, Cosmos F1), made exact by carrying
+the division's remainder and each user's fraction. All values are integers scaled by 2**64.
 """
 
 INDEX_BITS = 64

@@ -54,7 +54,10 @@ class DepositFunds(Command, frozen=True, kw_only=True, tag="deposit_funds"):
 
 
 class GrantContribution(Command, frozen=True, kw_only=True, tag="grant_contribution"):
-    """Opens the account if the user has none yet. expires_second: first second without the weight."""
+    """Opens the account if the user has none yet.
+
+    expires_second: first second without the weight.
+    """
 
     user_id: str
     grant_id: str

@@ -1,9 +1,10 @@
 """Events as currently written to the log. Older shapes live only in schemas.upcasters.
 
-A stored payload is the JSON of one struct: `type` (the tag), `v` (schema version), `at_ns`, then the
-event's own fields in this file's order. `*_minor` counts an asset's smallest unit; `*_ns` is engine time
-in nanoseconds since the Unix epoch (UTC), never decreasing along the log; `*_second` is a Unix second.
-`index` and `entry_*` are fixed point scaled by 2**64 (schemas.accrual). Users are opaque ids.
+A stored payload is the JSON of one struct: `type` (the tag), `v` (schema version), `at_ns`, then
+the event's own fields in this file's order. `*_minor` counts an asset's smallest unit; `*_ns` is
+engine time in nanoseconds since the Unix epoch (UTC), never decreasing along the log; `*_second` is
+a Unix second. `index` and `entry_*` are fixed point scaled by 2**64 (schemas.accrual). Users are
+opaque ids.
 """
 
 from typing import Literal
@@ -31,7 +32,10 @@ class AssetSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EpochStarted(Event, frozen=True, kw_only=True, tag="epoch_started"):
-    """A writer took the lead. at_ns repeats the log's last time; started_at_ns is the writer's clock."""
+    """A writer took the lead.
+
+    at_ns repeats the log's last time; started_at_ns is the writer's clock.
+    """
 
     epoch: int
     started_at_ns: int
@@ -47,7 +51,9 @@ class LedgerOpened(Event, frozen=True, kw_only=True, tag="ledger_opened"):
 
 
 class EmissionScheduled(Event, frozen=True, kw_only=True, tag="emission_scheduled"):
-    """From from_second on, each second allocates reward_minor (until a later entry or an empty pool)."""
+    """From from_second on, each second allocates reward_minor (until a later entry or an empty
+    pool).
+    """
 
     from_second: int
     reward_minor: int
@@ -70,7 +76,7 @@ class MiningAllocated(Event, frozen=True, kw_only=True, tag="mining_allocated"):
 
 
 class AccrualSettled(Event, frozen=True, kw_only=True, tag="accrual_settled"):
-    """amount_minor moved from mining:accrued to the user's available account; entry restarts here."""
+    """amount_minor moved from mining:accrued to the user's available account; entry restarts."""
 
     user_id: str
     asset_id: str
@@ -80,7 +86,10 @@ class AccrualSettled(Event, frozen=True, kw_only=True, tag="accrual_settled"):
 
 
 class ContributionGranted(Event, frozen=True, kw_only=True, tag="contribution_granted"):
-    """weight_after: the user's total weight from now on. expires_second: first second without it."""
+    """weight_after: the user's total weight from now on.
+
+    expires_second: first second without it.
+    """
 
     user_id: str
     grant_id: str
@@ -115,7 +124,10 @@ class FundsDeposited(Event, frozen=True, kw_only=True, tag="funds_deposited"):
 
 
 class MarketOpened(Event, frozen=True, kw_only=True, tag="market_opened"):
-    """tick_minor: price step, in quote minor units per whole base unit. lot_minor: quantity step, base."""
+    """tick_minor: price step, in quote minor units per whole base unit.
+
+    lot_minor: quantity step, base.
+    """
 
     market_id: str
     base_asset: str
@@ -126,7 +138,9 @@ class MarketOpened(Event, frozen=True, kw_only=True, tag="market_opened"):
 
 
 class OrderPlaced(Event, frozen=True, kw_only=True, tag="order_placed"):
-    """held_minor of held_asset moved from available to held; price_minor is None for market orders."""
+    """held_minor of held_asset moved from available to held; price_minor is None for market
+    orders.
+    """
 
     order_id: int
     client_order_id: str
@@ -156,8 +170,8 @@ class OrderCancelled(Event, frozen=True, kw_only=True, tag="order_cancelled"):
 class TradeExecuted(Event, frozen=True, kw_only=True, tag="trade_executed"):
     """Resting maker order met by a taker order at the maker's price.
 
-    quote_minor: price x quantity, exact. burned_minor: the part of quantity_minor that the buyer does
-    not receive; booked by the asset_burned event that follows (absent when it is 0).
+    quote_minor: price x quantity, exact. burned_minor: the part of quantity_minor that the buyer
+    does not receive; booked by the asset_burned event that follows (absent when it is 0).
     refund_minor: quote held by the buyer above this trade's price, released to available.
     """
 
@@ -180,7 +194,9 @@ class TradeExecuted(Event, frozen=True, kw_only=True, tag="trade_executed"):
 
 
 class AssetBurned(Event, frozen=True, kw_only=True, tag="asset_burned"):
-    """amount_minor left the seller's held account for burn; burned_total_minor: of this asset, ever."""
+    """amount_minor left the seller's held account for burn; burned_total_minor: of this asset,
+    ever.
+    """
 
     asset_id: str
     user_id: str

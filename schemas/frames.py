@@ -1,4 +1,5 @@
-"""Command connection between gateways and the engine: frames of a 4-byte big-endian length and JSON.
+"""Command connection between gateways and the engine: frames of a 4-byte big-endian length and
+JSON.
 
 One connection carries many requests; answers come in the order of the log, matched by id.
 """
@@ -16,7 +17,7 @@ LENGTH = struct.Struct(">I")
 
 
 class AdvanceClock(Command, frozen=True, kw_only=True, tag="advance_clock"):
-    """Moves a virtual clock (warp, simulation); refused by an engine that runs on the wall clock."""
+    """Moves a virtual clock (warp, simulation); refused by an engine on the wall clock."""
 
     to_ns: int
 
@@ -29,7 +30,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
-    """The events are on disk; last_position is that of the last one. events: their stored payloads."""
+    """The events are on disk; last_position is that of the last one.
+
+    events: their stored payloads.
+    """
 
     id: int
     last_position: int

@@ -23,7 +23,10 @@ MS_NS = 1_000_000
 
 
 class Kline(msgspec.Struct, frozen=True, kw_only=True):
-    """One candle. close_time is its last millisecond. volume is the quantity traded, before the burn."""
+    """One candle.
+
+    close_time is its last millisecond. volume is the quantity traded, before the burn.
+    """
 
     open_time: int
     close_time: int
@@ -76,7 +79,9 @@ class BurnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BurnPublication(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`data` of channel burns.M: {"trade": Burn} for each burn, {"minute": BurnRecord} when one closes."""
+    """`data` of channel burns.M: {"trade": Burn} for each burn, {"minute": BurnRecord} when one
+    closes.
+    """
 
     trade: Burn | None = None
     minute: BurnRecord | None = None

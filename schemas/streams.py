@@ -1,7 +1,7 @@
 """Which stream of the log an event belongs to; versions count 1, 2, 3 … within a stream.
 
-The stream `mining` holds only mining_allocated, one per second from genesis: its version is the second's
-number since genesis, so the position of any second is one primary-key read.
+The stream `mining` holds only mining_allocated, one per second from genesis: its version is the
+second's number since genesis, so the position of any second is one primary-key read.
 """
 
 from typing import assert_never

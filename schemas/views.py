@@ -1,4 +1,5 @@
-"""What Redis holds: databases, key names and value shapes of every view. Written by projections only.
+"""What Redis holds: databases, key names and value shapes of every view. Written by projections
+only.
 
 Values are JSON of these structs, amounts as integer minor units (only our own code reads them).
 Three projections write them, each in one atomic script with its checkpoint:
@@ -65,7 +66,8 @@ def feed_key(projection: str, partition: int) -> str:
 
 
 def offsets_key(projection: str) -> str:
-    """Hash in the home database: channel -> offset of its newest publication (1, 2, 3 … per channel).
+    """Hash in the home database: channel -> offset of its newest publication (1, 2, 3 … per
+    channel).
 
     Written in the same atomic step as views and feed, so one transaction that reads a view and this
     field knows exactly which publications the view already holds. Not in it: pulse (its offset is
@@ -80,7 +82,10 @@ def kline_key(market_id: str, interval: str) -> str:
 
 
 def burns_key(market_id: str) -> str:
-    """TRADING_DB hash: minute's first second -> BurnMinute. Dense from the market's first minute."""
+    """TRADING_DB hash: minute's first second -> BurnMinute.
+
+    Dense from the market's first minute.
+    """
     return f"burns:{market_id}"
 
 
@@ -210,7 +215,8 @@ class BalanceView(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class AccountView(msgspec.Struct, kw_only=True):
-    """balances: by asset_id. position: of the last event that touched the account or its contribution.
+    """balances: by asset_id. position: of the last event that touched the account or its
+    contribution.
 
     offset: of channel account; counts the user's effects. Only the newest state of a batch is
     published, so published offsets rise but may skip numbers.

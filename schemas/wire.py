@@ -1,7 +1,7 @@
 """Wire shapes of requests, answers and stream messages; schemas.publications has what views show.
 
-Requests over HTTP refuse unknown fields, so typing mistakes surface; stream messages ignore them,
-so that a newer client can talk to an older gateway. Amounts are decimal strings in whole units, times
+HTTP requests refuse unknown fields, so typing mistakes surface; stream messages ignore them, so
+that a newer client can talk to an older gateway. Amounts are decimal strings in whole units, times
 Unix milliseconds, `*_second` a Unix second; integers that can pass 2**53 are decimal strings.
 """
 

@@ -1,1 +1,1 @@
-"""The log on PostgreSQL: the eventsourcing library's recorder, extended, and its roles and tables."""
+"""The log on PostgreSQL: eventsourcing's recorder, extended, and its tables and roles."""

@@ -1,8 +1,8 @@
 """Tables, roles and rights of the log's database; safe to run again at any time.
 
 Roles: the owner (runs this), durian_log_writer (appends; may change only the head row),
-durian_log_reader (reads). Nobody but a superuser can change or delete a stored event: the writer has
-no right to, and a trigger refuses it even to the owner.
+durian_log_reader (reads). Nobody but a superuser can change or delete a stored event: the writer
+has no right to, and a trigger refuses it even to the owner.
 """
 
 from urllib.parse import unquote, urlsplit

@@ -1,9 +1,10 @@
 """LedgerRecorder: the eventsourcing library's application recorder with gapless, fenced appends.
 
-One autocommit statement per batch compares and sets the head row (epoch, position, hash), inserts the
-events from binary arrays and notifies listeners. Positions are given by the writer, so commit order is
-position order and there are no holes. The library's own reading paths work on the same table.
-Source: docs/adr/0002-event-store.md. Nothing here retries: an unknown outcome is settled by lead().
+One autocommit statement per batch compares and sets the head row (epoch, position, hash), inserts
+the events from binary arrays and notifies listeners. Positions are given by the writer, so commit
+order is position order and there are no holes. The library's own reading paths work on the same
+table. Source: docs/adr/0002-event-store.md. Nothing here retries: an unknown outcome is settled by
+lead().
 """
 
 import asyncio

@@ -1,0 +1,175 @@
+"""Builds the gateway from one Config and runs any set of its services in one process and loop."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway.auth import TokenVerifier
+from gateway.catalogue import Catalogue
+from gateway.engine_client import EngineClient
+from gateway.ports import Resources
+from gateway.routes_health import OK, dependencies
+from gateway.routes_stream import Stream, create_stream_app
+from gateway.services import HTTP_SERVICES, HttpService, create_app
+from gateway.session import MESSAGE_BYTES_MAX
+from gateway.uvicorn_protocol import StreamProtocol
+from gateway.views import Views
+from ops.config import Config, require
+from ops.errors import ServerUnavailable, UsageError
+from ops.notify import Notifier
+from ops.wiring import address_of, stop_on_signals
+
+ServiceName = HttpService | Literal["stream"]
+SERVICE_NAMES: Final[tuple[ServiceName, ...]] = (*HTTP_SERVICES, "stream")
+
+log = logging.getLogger("durian")
+
+SEND_BUFFER_BYTES = 64 * 1024
+BACKLOG = 4_096
+GRACE_SECONDS = 5
+POLL_SECONDS = 0.05
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """A service and the bound socket it will be served on."""
+
+    service: ServiceName
+    socket: socket.socket
+
+    @property
+    def port(self) -> int:
+        port: int = self.socket.getsockname()[1]
+        return port
+
+
+class _Server(uvicorn.Server):
+    """One of several in a process: signals are the process's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def token_verifier(path: str) -> TokenVerifier:
+    """Raises UsageError when the file is missing or not an Ed25519 public key."""
+    try:
+        return TokenVerifier.from_file(Path(path))
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"DURIAN_TOKEN_PUBLIC_KEY: {exc}") from exc
+
+
+def bind(config: Config, names: Sequence[ServiceName]) -> list[Listener]:
+    """Sockets of the named services at their configured ports. Raises ServerUnavailable."""
+    return [
+        Listener(service=name, socket=_bound(config.host, getattr(config.ports, name)))
+        for name in names
+    ]
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets inherit it: what a slow client may have the kernel hold for it stays small.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise ServerUnavailable(f"cannot listen on {host}:{port}: {exc}") from exc
+    return listener
+
+
+async def run_services(config: Config, names: Sequence[ServiceName]) -> None:
+    """Serve the named services until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    stop_on_signals(stop.set)
+    await serve(config, bind(config, names), stop)
+
+
+async def serve(config: Config, listeners: Sequence[Listener], stop: asyncio.Event) -> None:
+    """Serve until `stop`; ready once Redis and the engine have answered.
+
+    Then streams are told to reconnect elsewhere, requests under way get GRACE_SECONDS to end.
+    """
+    notifier = Notifier(config.notify_socket)
+    host, port = address_of(require(config, "engine_url"))
+    views, engine = Views(require(config, "redis_url")), EngineClient(host=host, port=port)
+    resources = Resources(
+        views=views,
+        catalogue=Catalogue(views),
+        engine=engine,
+        tokens=token_verifier(require(config, "token_public_key")),
+        now_second=lambda: int(time.time()),
+    )
+    stream = Stream(resources)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(views.close)
+        await stack.enter_async_context(engine.running())
+        if any(listener.service == "stream" for listener in listeners):
+            await stack.enter_async_context(stream.running())
+        apps: dict[ServiceName, Callable[[], Starlette]] = {
+            "stream": functools.partial(create_stream_app, stream, resources),
+            **{name: functools.partial(create_app, name, resources) for name in HTTP_SERVICES},
+        }
+        servers = [_server(config, apps[listener.service]()) for listener in listeners]
+        running = [
+            asyncio.create_task(server.serve(sockets=[listener.socket]))
+            for server, listener in zip(servers, listeners, strict=True)
+        ]
+        announcing = asyncio.create_task(_announce(resources, servers, listeners, notifier))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        notifier.stopping()
+        announcing.cancel()
+        await stream.drain()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*running)
+        stopping.cancel()
+
+
+def _server(config: Config, app: Starlette) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws=StreamProtocol,
+            ws_per_message_deflate=False,
+            ws_max_size=MESSAGE_BYTES_MAX,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+async def _announce(
+    resources: Resources,
+    servers: Sequence[_Server],
+    listeners: Sequence[Listener],
+    notifier: Notifier,
+) -> None:
+    while True:
+        parts = await dependencies(resources)
+        waiting = [f"{name} {state}" for name, state in parts.items() if state != OK]
+        if not waiting and all(server.started for server in servers):
+            break
+        notifier.status(", ".join(waiting) or "starting")
+        await asyncio.sleep(POLL_SECONDS)
+    addresses = ", ".join(f"{listener.service} {listener.port}" for listener in listeners)
+    log.info("serving %s", addresses)
+    notifier.ready(addresses)

@@ -1,0 +1,310 @@
+"""The HTTP services over real uvicorn, Redis and folds: what each endpoint answers, and refuses."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.accrual import accrued_minor
+from schemas.amounts import format_amount, parse_amount
+from tests.fixtures._gateway_line import Line, running_line
+
+pytestmark = pytest.mark.services
+MARKET = "DUR-CNY"
+
+
+def limit_order(side: str, price: str, quantity: str, key: str) -> dict[str, Any]:
+    return {
+        "market": MARKET,
+        "side": side,
+        "type": "limit",
+        "price": price,
+        "quantity": quantity,
+        "client_order_id": key,
+    }
+
+
+class Client:
+    """HTTP to a line's services, each request as somebody."""
+
+    def __init__(self, line: Line, http: httpx.AsyncClient) -> None:
+        self.line = line
+        self._http = http
+
+    async def call(
+        self,
+        method: str,
+        service: str,
+        path: str,
+        *,
+        who: tuple[str, str] | None = None,
+        json: object = None,
+        headers: dict[str, str] | None = None,
+        **params: str | int,
+    ) -> httpx.Response:
+        sent = {**(self.line.bearer(*who) if who else {}), **(headers or {})}
+        return await self._http.request(
+            method, f"{self.line.urls[service]}{path}", headers=sent, json=json, params=params
+        )
+
+    async def order(self, user_id: str, body: dict[str, Any]) -> httpx.Response:
+        return await self.call("POST", "trading", "/v1/orders", who=(user_id, "user"), json=body)
+
+
+def run(view_redis: str, directory: Path, story: Any) -> None:
+    async def told() -> None:
+        async with (
+            running_line(view_redis, directory, ("contribution", "mining", "trading")) as line,
+            httpx.AsyncClient() as http,
+        ):
+            await story(Client(line, http))
+
+    asyncio.run(told())
+
+
+def test_an_order_from_placement_to_its_candle(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("maker", "taker")
+        resting = await client.order("maker", limit_order("sell", "2.5", "10", "m1"))
+        assert resting.status_code == 201
+        assert resting.json() == {
+            "order_id": 1,
+            "client_order_id": "m1",
+            "user_id": "maker",
+            "market": MARKET,
+            "side": "sell",
+            "status": "open",
+            "quantity": "10.00000000",
+            "filled_quantity": "0.00000000",
+            "leaves_quantity": "10.00000000",
+            "average_price": None,
+            "trades": [],
+            "position": len(client.line.engine.log),
+        }
+        await client.order("maker", limit_order("sell", "2.6", "10", "m2"))
+        filled = (await client.order("taker", limit_order("buy", "3", "15", "t1"))).json()
+        assert filled["status"] == "filled"
+        # (10 x 2.5 + 5 x 2.6) / 15 = 2.53333333…, rounded down
+        assert filled["average_price"] == "2.53333333"
+        assert [trade["quantity"] for trade in filled["trades"]] == ["10.00000000", "5.00000000"]
+        assert [trade["burned"] for trade in filled["trades"]] == ["0.01000000", "0.00500000"]
+        client.line.engine.pass_seconds(130)
+        await client.line.views.project()
+        await check_market_data(client, filled["trades"])
+        cancelled = await client.call("DELETE", "trading", "/v1/orders/2", who=("maker", "user"))
+        assert cancelled.json() == {
+            "order_id": 2,
+            "status": "cancelled",
+            "leaves_quantity": "5.00000000",
+            "released_asset": "DUR",
+            "released": "5.00000000",
+            "position": len(client.line.engine.log),
+        }
+
+    run(view_redis, tmp_path, story)
+
+
+async def check_market_data(client: Client, trades: list[dict[str, Any]]) -> None:
+    shown = (await client.call("GET", "trading", "/v1/trades", market=MARKET)).json()["items"]
+    assert shown == trades
+    ticker = (await client.call("GET", "trading", "/v1/ticker", market=MARKET)).json()
+    assert (ticker["last"], ticker["volume"]) == ("2.60000000", "15.00000000")
+    page = await candles(client, limit=2)
+    assert [candle["closed"] for candle in page["items"]] == [True, False]
+    every = await candles(client, **{"from": 0})
+    assert len(every["items"]) == 3
+    assert every["next_cursor"] is None
+    first = every["items"][0]
+    assert (first["open"], first["high"], first["close"]) == (
+        "2.50000000",
+        "2.60000000",
+        "2.60000000",
+    )
+    assert first["burned"] == "0.01500000"
+    paged = await candles(client, **{"from": 0}, limit=2)
+    assert paged["items"] == every["items"][:2]
+    rest = await candles(client, cursor=int(paged["next_cursor"]))
+    assert rest["items"] == every["items"][2:]
+    inclusive = {"from": first["open_time"], "to": every["items"][1]["open_time"]}
+    assert (await candles(client, **inclusive))["items"] == [first]
+    burns = (await client.call("GET", "trading", "/v1/burns", market=MARKET, limit=2)).json()
+    assert [record["burned"] for record in burns["items"]] == ["0.00000000", "0.00000000"]
+    assert burns["cumulative"] == "0.01500000"
+
+
+async def candles(client: Client, **params: str | int) -> dict[str, Any]:
+    found = await client.call(
+        "GET", "trading", "/v1/klines", market=MARKET, interval="1m", **params
+    )
+    assert found.status_code == 200, found.text
+    answer: dict[str, Any] = found.json()
+    return answer
+
+
+@pytest.mark.parametrize("interval", ["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w"])
+def test_the_newest_candle_of_each_interval_is_found(
+    view_redis: str, tmp_path: Path, interval: str
+) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("maker", "taker")
+        await client.order("maker", limit_order("sell", "2", "1", "m"))
+        await client.order("taker", limit_order("buy", "2", "1", "t"))
+        client.line.engine.pass_seconds(8_000)
+        await client.line.views.project()
+        answer = await client.call(
+            "GET", "trading", "/v1/klines", market=MARKET, interval=interval, limit=1
+        )
+        (candle,) = answer.json()["items"]
+        assert candle["open_time"] <= client.line.engine.second * 1_000 <= candle["close_time"]
+        assert candle["closed"] is False
+
+    run(view_redis, tmp_path, story)
+
+
+def test_mining_and_contributions(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        granted = await client.call(
+            "POST",
+            "contribution",
+            "/v1/contributions",
+            who=("boss", "operator"),
+            json={"user_id": "u1", "source": "device", "weight": "7"},
+            headers={"Idempotency-Key": "g1"},
+        )
+        assert granted.status_code == 201
+        assert granted.json()["grant"]["grant_id"] == "g1"
+        client.line.engine.pass_seconds(10)
+        await client.line.views.project()
+        me = (await client.call("GET", "mining", "/v1/mining/me", who=("u1", "user"))).json()
+        accrued = accrued_minor(
+            weight=int(me["weight"]),
+            index=int(me["index"]),
+            entry_index=int(me["entry_index"]),
+            entry_fraction=int(me["entry_fraction"]),
+        )
+        assert me["accrued"] == format_amount(accrued, 8)
+        assert parse_amount(me["accrued"], 8) in (10_00000000, 9_99999999)
+        pool = (await client.call("GET", "mining", "/v1/mining/pool")).json()
+        assert (pool["weight_total"], pool["reward_per_second"]) == ("7", "1.00000000")
+        settled = await client.call("POST", "mining", "/v1/mining/settle", who=("u1", "user"))
+        assert settled.json()["amount"] == me["accrued"]
+        again = await client.call("POST", "mining", "/v1/mining/settle", who=("u1", "user"))
+        assert (again.status_code, again.json()["code"]) == (422, "nothing_to_settle")
+        await client.line.views.project()
+        mine = await client.call("GET", "contribution", "/v1/contributions/u1", who=("u1", "user"))
+        assert mine.json()["grants"] == [granted.json()["grant"]]
+        summary = (await client.call("GET", "contribution", "/v1/contributions/summary")).json()
+        assert summary == {
+            "weight_total": "7",
+            "miners": 1,
+            "top": [{"user_id": "u1", "weight": "7"}],
+        }
+        balances = await client.call("GET", "trading", "/v1/balances", who=("u1", "user"))
+        assert [held["available"] for held in balances.json()["items"]] == [me["accrued"]]
+
+    run(view_redis, tmp_path, story)
+
+
+def test_what_is_refused_and_how(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        line, order = client.line, limit_order("buy", "2.5", "1", "o1")
+        operator = ("boss", "operator")
+        deposit = {"user_id": "u1", "asset": "CNY", "amount": "5", "reference": "r1"}
+
+        async def expect(
+            status: int, code: str, method: str, service: str, path: str, **rest: Any
+        ) -> dict[str, Any]:
+            answer = await client.call(method, service, path, **rest)
+            assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+            details: dict[str, Any] = answer.json()["details"]
+            return details
+
+        async def expect_order(status: int, code: str, **changed: Any) -> dict[str, Any]:
+            return await expect(
+                status,
+                code,
+                "POST",
+                "trading",
+                "/v1/orders",
+                who=("u1", "user"),
+                json={**order, **changed},
+            )
+
+        await expect(401, "unauthorized", "POST", "trading", "/v1/orders", json=order)
+        await expect(
+            403, "forbidden", "POST", "trading", "/v1/orders", who=("a", "auditor"), json=order
+        )
+        await expect(
+            403, "forbidden", "POST", "trading", "/v1/deposits", who=("u1", "user"), json=deposit
+        )
+        answer = await client.call("POST", "trading", "/v1/deposits", who=operator, json=deposit)
+        assert (answer.status_code, answer.json()["amount"]) == (201, "5.00000000")
+        assert await expect(
+            409,
+            "duplicate_reference",
+            "POST",
+            "trading",
+            "/v1/deposits",
+            who=operator,
+            json=deposit,
+        ) == {"reference": "r1"}
+        await expect_order(403, "forbidden", user_id="someone")
+        assert await expect_order(400, "invalid_request", side="up") == {"field": "side"}
+        assert await expect_order(400, "invalid_request", colour=1) == {}
+        assert await expect_order(400, "invalid_request", price="1e3") == {"field": "price"}
+        assert await expect_order(400, "invalid_request", quantity="0.000000001") == {
+            "field": "quantity"
+        }
+        assert await expect_order(400, "invalid_request", client_order_id=None) == {
+            "field": "client_order_id"
+        }
+        assert await expect_order(404, "unknown_market", market="X-Y") == {"market": "X-Y"}
+        assert await expect_order(422, "price_off_tick", price="2.50001") == {"tick": "0.00010000"}
+        assert await expect_order(422, "insufficient_funds", quantity="1000") == {
+            "asset": "CNY",
+            "needed": "2500.00000000",
+            "available": "5.00000000",
+        }
+        assert (await client.order("u1", order)).status_code == 201
+        assert await expect_order(409, "duplicate_client_order_id") == {"order_id": 1}
+        await expect(404, "not_found", "GET", "trading", "/v1/nothing")
+        await expect(405, "method_not_allowed", "PUT", "trading", "/v1/orders")
+        await expect(404, "not_found", "GET", "trading", "/v1/ticker", market=MARKET)
+        limit = {"market": MARKET, "interval": "1m", "limit": "0"}
+        await expect(400, "invalid_request", "GET", "trading", "/v1/klines", **limit)
+        await expect(
+            413,
+            "payload_too_large",
+            "POST",
+            "trading",
+            "/v1/orders",
+            who=("u1", "user"),
+            json={"market": "x" * 100_000},
+        )
+        line.engine.is_mute = True
+        line.engine.cut()
+
+    run(view_redis, tmp_path, story)
+
+
+def test_readiness_names_what_is_down(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.engine.is_mute = True
+        answers = [
+            asyncio.create_task(client.order("u1", limit_order("buy", "1", "1", f"o{n}")))
+            for n in range(20)
+        ]
+        orders_before = len(client.line.engine.log)
+        while client.line.engine.state.at_ns and not answers[0].done():
+            client.line.engine.cut()
+            await asyncio.sleep(0.01)
+        for answer in await asyncio.gather(*answers):
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["code"] == "engine_unavailable"
+            assert answer.json()["details"]["outcome"] in ("unknown", "not_sent")
+        assert len(client.line.engine.log) == orders_before
+
+    run(view_redis, tmp_path, story)
