@@ -1,6 +1,7 @@
 """The command port: frames in, commands to the sequencer, answers out, a connection per gateway."""
 
 import asyncio
+from typing import cast
 
 import msgspec
 
@@ -31,8 +32,8 @@ class CommandConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

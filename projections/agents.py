@@ -7,6 +7,7 @@ exception ends the process (the supervisor starts it again) because Faust would 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -24,10 +25,13 @@ SESSION_SECONDS = 10
 HEARTBEAT_SECONDS = 2
 REQUEST_SECONDS = 30
 COMMIT_SECONDS = 5
+STOP_SECONDS = 5
 POLL_RECORDS_MAX = 500
 # Records wait decoded in this queue. They are packed (100 KB and more), so few are enough to keep
 # the fold busy, and Faust's default of 4,096 could hold 400 MB while catching up.
 BUFFERED_RECORDS_MAX = 256
+
+log = logging.getLogger("durian")
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +141,11 @@ async def _run(app: ProjectionApp, on_ready: Callable[[], None], stop: asyncio.E
     for task in (stopping, ended):
         task.cancel()
     reason = app.crash_reason
-    await app.stop()
+    try:
+        await asyncio.wait_for(app.stop(), STOP_SECONDS)
+    except TimeoutError:
+        # Nothing is lost: the checkpoint is in the views. Kafka notices the missing heartbeat.
+        log.warning("Faust did not stop in %d s", STOP_SECONDS)
     if reason is not None:
         raise reason
 
@@ -154,6 +162,9 @@ def _app(settings: WorkerSettings, next_offset: Callable[[int], Awaitable[int]])
         broker_commit_interval=COMMIT_SECONDS,  # advisory: for lag displays only
         broker_max_poll_records=POLL_RECORDS_MAX,
         stream_buffer_maxsize=BUFFERED_RECORDS_MAX,
+        # Waiting for every fetched record would never end once the agent crashed; whatever is not
+        # in the views yet is fetched again.
+        stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.accrual import accrued_minor
 from schemas.amounts import format_amount, parse_amount
-from tests.fixtures._gateway_line import Line, running_line
+from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, running_line
 
 pytestmark = pytest.mark.services
 MARKET = "DUR-CNY"
@@ -209,7 +209,7 @@ def test_mining_and_contributions(view_redis: str, tmp_path: Path) -> None:
 
 def test_what_is_refused_and_how(view_redis: str, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
-        line, order = client.line, limit_order("buy", "2.5", "1", "o1")
+        order = limit_order("buy", "2.5", "1", "o1")
         operator = ("boss", "operator")
         deposit = {"user_id": "u1", "asset": "CNY", "amount": "5", "reference": "r1"}
 
@@ -284,27 +284,54 @@ def test_what_is_refused_and_how(view_redis: str, tmp_path: Path) -> None:
             who=("u1", "user"),
             json={"market": "x" * 100_000},
         )
-        line.engine.is_mute = True
-        line.engine.cut()
+
+    run(view_redis, tmp_path, story)
+
+
+def test_a_lost_answer_is_reported_as_unknown_and_never_sent_twice(
+    view_redis: str, tmp_path: Path
+) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        engine = client.line.engine
+        engine.is_mute = True
+        before = len(engine.log)
+        answers = [
+            asyncio.create_task(client.order("u1", limit_order("buy", "1", "1", f"o{n}")))
+            for n in range(20)
+        ]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not all(answer.done() for answer in answers):
+                await asyncio.sleep(0.05)
+                engine.cut()
+        outcomes = [answer.result().json()["details"]["outcome"] for answer in answers]
+        assert {answer.result().status_code for answer in answers} == {503}
+        # Each happened at most once: the ledger would have refused a second one as a duplicate.
+        assert len(engine.log) - before == outcomes.count("unknown")
+        engine.is_mute = False
+        answer = await client.order("u1", limit_order("buy", "1", "1", "after"))
+        assert answer.status_code == 201
 
     run(view_redis, tmp_path, story)
 
 
 def test_readiness_names_what_is_down(view_redis: str, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
-        client.line.engine.is_mute = True
-        answers = [
-            asyncio.create_task(client.order("u1", limit_order("buy", "1", "1", f"o{n}")))
-            for n in range(20)
-        ]
-        orders_before = len(client.line.engine.log)
-        while client.line.engine.state.at_ns and not answers[0].done():
-            client.line.engine.cut()
-            await asyncio.sleep(0.01)
-        for answer in await asyncio.gather(*answers):
-            assert answer.status_code == 503, answer.text
-            assert answer.json()["code"] == "engine_unavailable"
-            assert answer.json()["details"]["outcome"] in ("unknown", "not_sent")
-        assert len(client.line.engine.log) == orders_before
+        client.line.engine.hang_up()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                answer = await client.call("GET", "mining", "/readyz")
+                if answer.status_code == 503:
+                    break
+                await asyncio.sleep(0.02)
+        assert answer.json() == {
+            "ready": False,
+            "parts": {"redis": "ok", "engine": "not connected"},
+        }
+        assert (await client.call("GET", "mining", "/healthz")).status_code == 200
+        await client.line.views.project()
+        refused = await client.order("u1", limit_order("buy", "1", "1", "o"))
+        assert (refused.status_code, refused.json()["details"]) == (503, {"outcome": "not_sent"})
+        assert refused.headers["retry-after"] == "1"
 
     run(view_redis, tmp_path, story)
