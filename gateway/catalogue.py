@@ -20,11 +20,12 @@ class Catalogue:
         self._assets: dict[str, AssetView] = {}
         self._markets: dict[str, MarketView] = {}
         self._mined_scale: int | None = None
+        self._is_read = False
         self._read_at = float("-inf")
 
     def has_market(self, market_id: str) -> bool:
-        """Whether it was there at the last refresh."""
-        return market_id in self._markets
+        """Whether it was there at the last refresh; anything may be before the first one."""
+        return not self._is_read or market_id in self._markets
 
     async def refresh(self, *, older_than: float = 0.0) -> None:
         """Read again if what we have is at least so many seconds old."""
@@ -33,7 +34,7 @@ class Catalogue:
             self._assets, self._markets = await self._views.assets_and_markets()
             pool, _ = await self._views.pool()
             self._mined_scale = pool.scale if pool else None
-            self._read_at = now
+            self._read_at, self._is_read = now, True
 
     async def market(self, market_id: str) -> MarketView:
         """Raises Refusal(unknown_market)."""

@@ -12,7 +12,7 @@ from gateway import routes_health
 from gateway.auth import Principal
 from gateway.close_codes import CloseCode
 from gateway.connection import Connection
-from gateway.errors import Refusal, exception_handlers, problem_response
+from gateway.errors import Refusal, ViewsUnavailable, exception_handlers, problem_response
 from gateway.feeds import FEEDS_BY_HOME, FeedReader
 from gateway.outbox import Outbox
 from gateway.ports import Resources
@@ -113,6 +113,9 @@ class Stream:
 
     async def _sweep(self) -> None:
         while True:
+            # Sessions ask the catalogue for markets without waiting, so it is kept fresh for them.
+            with contextlib.suppress(ViewsUnavailable):
+                await self._resources.catalogue.refresh()
             await asyncio.sleep(SWEEP_SECONDS)
             now_second = self._resources.now_second()
             for connection in tuple(self._connections):

@@ -8,6 +8,7 @@ exception ends the process (the supervisor starts it again) because Faust would 
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -132,22 +133,37 @@ async def run_worker(
 
 
 async def _run(app: ProjectionApp, on_ready: Callable[[], None], stop: asyncio.Event) -> None:
-    await app.start()
     stopping = asyncio.create_task(stop.wait())
-    ended = asyncio.create_task(app.wait_until_stopped())
+    folding = asyncio.create_task(_start_and_fold(app, on_ready))
+    try:
+        await asyncio.wait([stopping, folding], return_when=asyncio.FIRST_COMPLETED)
+        if folding.done():
+            folding.result()
+    finally:
+        stopping.cancel()
+        folding.cancel()
+        await _stop(app)
+
+
+async def _start_and_fold(app: ProjectionApp, on_ready: Callable[[], None]) -> None:
+    await app.start()
     if not app.should_stop:
         on_ready()
-    await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopping, ended):
-        task.cancel()
-    reason = app.crash_reason
-    try:
-        await asyncio.wait_for(app.stop(), STOP_SECONDS)
-    except TimeoutError:
-        # Nothing is lost: the checkpoint is in the views. Kafka notices the missing heartbeat.
-        log.warning("Faust did not stop in %d s", STOP_SECONDS)
-    if reason is not None:
-        raise reason
+    await app.wait_until_stopped()
+    if app.crash_reason is not None:
+        raise app.crash_reason
+
+
+async def _stop(app: ProjectionApp) -> None:
+    stopping = asyncio.create_task(app.stop())
+    _, late = await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if late:
+        # Faust's own threads keep a process alive that cannot stop it. Nothing is lost by leaving:
+        # the checkpoint is with the views, and Kafka misses the heartbeat.
+        log.critical("Faust did not stop in %d s", STOP_SECONDS)
+        logging.shutdown()
+        os._exit(1)
+    stopping.result()
 
 
 def _app(settings: WorkerSettings, next_offset: Callable[[int], Awaitable[int]]) -> ProjectionApp:

@@ -221,11 +221,11 @@ def test_joining_in_a_stream_of_publications_misses_and_repeats_nothing(
     async def story(line: Line) -> None:
         line.fund("maker", "taker")
         name, total = f"trades.{MARKET}", 60
+        due = {number: asyncio.Event() for number in range(1, total + 1)}
 
         async def follow(start: int) -> list[int]:
             async with connect(line.urls["stream"]) as ws:
-                while len(line.engine.log) < start:
-                    await asyncio.sleep(0)
+                await due[start].wait()
                 await subscribe(ws, name)
                 snapshot = await receive(ws, "snapshot")
                 ids = [item["trade_id"] for item in snapshot["data"]["items"]]
@@ -236,9 +236,9 @@ def test_joining_in_a_stream_of_publications_misses_and_repeats_nothing(
                     ids.append(pub["data"]["trade_id"])
                 return ids
 
-        begin = len(line.engine.log)
-        followers = [asyncio.create_task(follow(begin + 6 * n)) for n in range(40)]
+        followers = [asyncio.create_task(follow(number)) for number in due]
         for number in range(1, total + 1):
+            due[number].set()
             trade(line, number)
             await line.views.project()
         for ids in await asyncio.gather(*followers):

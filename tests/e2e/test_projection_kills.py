@@ -164,6 +164,20 @@ def _parts(log: list[LedgerEvent]) -> dict[str, list[list[Record]]]:
     return {EVENTS_TOPIC: [event_records(log, cuts)], POSTINGS_TOPIC: effect_records(log, cuts)}
 
 
+def _kill_all_past(workers: Workers, position: int) -> None:
+    """kill -9 each worker at the moment it is seen past the position, busy with what follows."""
+    alive = set(PROJECTIONS)
+
+    def kill_those_past() -> bool:
+        for projection in sorted(alive):
+            if workers.position(projection) > position:
+                workers.kill(projection)
+                alive.remove(projection)
+        return not alive
+
+    _wait(kill_those_past, lambda: "".join(workers.log(name)[-2_000:] for name in alive))
+
+
 def test_workers_killed_in_the_middle_of_batches_lose_and_double_nothing(
     workers: Workers,
 ) -> None:
@@ -178,12 +192,8 @@ def test_workers_killed_in_the_middle_of_batches_lose_and_double_nothing(
         if kill == KILLS:
             break
         halfway = (kill * step + step // 2) * RECORD_EVENTS
+        _kill_all_past(workers, halfway)
         for projection in PROJECTIONS:
-            _wait(
-                lambda name=projection, past=halfway: workers.position(name) > past,  # type: ignore[misc]
-                lambda name=projection: workers.log(name)[-3_000:],  # type: ignore[misc]
-            )
-            workers.kill(projection)
             workers.start(projection)
     workers.wait_position(len(log))
     assert workers.differences(log) == []
