@@ -23,7 +23,8 @@ types: setup ## mypy --strict, tests too
 	.venv/bin/mypy $(ROOMS)
 imports: setup ## which room may import which
 	.venv/bin/lint-imports --no-logo
-docs: setup ## the documents' links and versions hold
+docs: setup ## write the generated pages; the documents' links and versions hold
+	.venv/bin/durian schemas write
 	$(PYTEST) -q tests/unit/test_house_rules.py -k "documents or versions"
 bench: setup ## the long measurements, e.g. the full tape
 	$(PYTEST) -m "slow and not chaos" -s $(ARGS)

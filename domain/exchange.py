@@ -85,10 +85,10 @@ def _check_order(command: PlaceOrder, state: LedgerState) -> Rejection | None:
     price, quantity = command.price_minor, command.quantity_minor
     if not 0 < quantity <= QUANTITY_MINOR_MAX:
         return Rejection(RejectionCode.INVALID_AMOUNT, {"quantity_minor": quantity})
-    if (price is None) != (command.order_type == "market"):
-        return Rejection(RejectionCode.INVALID_ORDER, {"price_minor": "limit orders only"})
     if price is not None and not 0 < price <= PRICE_MINOR_MAX:
         return Rejection(RejectionCode.INVALID_AMOUNT, {"price_minor": price})
+    if (price is None) != (command.order_type == "market"):
+        return Rejection(RejectionCode.INVALID_ORDER, {"price_minor": "limit orders only"})
     market = state.markets.get(command.market_id)
     if market is None:
         return Rejection(RejectionCode.UNKNOWN_MARKET, {"market_id": command.market_id})

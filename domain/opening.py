@@ -88,8 +88,15 @@ def _check_genesis(command: commands.OpenLedger) -> Rejection | None:
 def decide_market(command: commands.OpenMarket, state: LedgerState, now_ns: int) -> Decision:
     """A market whose price x quantity is exact in quote minor units, or a refusal."""
     tick, lot, assets = command.tick_minor, command.lot_minor, state.asset_scales
+    if command.base_asset == command.quote_asset:
+        return Rejection(RejectionCode.INVALID_ASSET, {"quote_asset": command.quote_asset})
     if tick <= 0 or lot <= 0:
         return Rejection(RejectionCode.INVALID_STEP, {"tick_minor": tick, "lot_minor": lot})
+    scale = assets.get(command.base_asset)
+    if scale is not None and tick * lot % 10**scale:
+        return Rejection(
+            RejectionCode.INVALID_STEP, {"tick_minor": "tick x lot is not a whole quote unit"}
+        )
     if not 0 <= command.burn_bps < BURN_BPS_MAX:
         return Rejection(RejectionCode.INVALID_BURN, {"burn_bps": command.burn_bps})
     for asset_id in (command.base_asset, command.quote_asset):
@@ -97,12 +104,6 @@ def decide_market(command: commands.OpenMarket, state: LedgerState, now_ns: int)
             return Rejection(RejectionCode.UNKNOWN_ASSET, {"asset_id": asset_id})
     if command.market_id in state.markets:
         return Rejection(RejectionCode.MARKET_ALREADY_OPEN, {"market_id": command.market_id})
-    if command.base_asset == command.quote_asset:
-        return Rejection(RejectionCode.INVALID_ASSET, {"quote_asset": command.quote_asset})
-    if tick * lot % 10 ** assets[command.base_asset]:
-        return Rejection(
-            RejectionCode.INVALID_STEP, {"tick_minor": "tick x lot is not a whole quote unit"}
-        )
     return (
         events.MarketOpened(
             at_ns=now_ns,

@@ -41,6 +41,8 @@ class MemoryLog:
 
     async def append(self, batch: Sequence[StoredEvent]) -> Head:
         head = self._head
+        if not batch:
+            return head
         if (head.epoch, head.position) != (self.store.epoch, len(self.store.events)):
             raise Fenced(head.epoch, head.position)
         versions = {(str(event.originator_id), event.originator_version) for event in batch}
@@ -52,9 +54,8 @@ class MemoryLog:
             stream_id = str(event.originator_id)
             position = len(self.store.events) + 1
             self.store.events.append(LoggedEvent(position, stream_id, event.state, digest))
-        if batch:
-            last = self.store.events[-1]
-            self._head = Head(head.epoch, last.position, last.hash)
+        last = self.store.events[-1]
+        self._head = Head(head.epoch, last.position, last.hash)
         return self._head
 
     def read(self, after: int = 0) -> Iterator[LoggedEvent]:

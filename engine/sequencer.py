@@ -17,8 +17,8 @@ from eventsourcing.persistence import StoredEvent
 from domain import ledger
 from domain.state import LedgerState
 from engine.errors import ClockIsWall, LogCorrupt
-from engine.hashing import chain
-from engine.ports import Clock, EventLog
+from engine.hashing import GENESIS_HASH, chain
+from engine.ports import Clock, EventLog, Head
 from schemas import commands, frames
 from schemas.codecs import decode_event, encode_event, topic_of
 from schemas.events import EpochStarted, LedgerEvent
@@ -67,10 +67,11 @@ class Sequencer:
     async def start(self, genesis: Genesis) -> None:
         """Take the lead, fold the log, mark the epoch; open the ledger if the log is empty.
 
-        Raises LogCorrupt if a stored event contradicts the hash chain or cannot be read.
+        Raises LogCorrupt if a stored event contradicts the hash chain or cannot be read, or if the
+        log ends elsewhere than its head says.
         """
         head = self.log.lead()
-        self._replay()
+        self._replay(head)
         started_at_ns = self.clock.now_ns()
         if head.position == 0:
             second = genesis.genesis_second
@@ -88,7 +89,7 @@ class Sequencer:
                 self._take(batch, decided)
         behind = True
         while behind:
-            behind = self._tick(batch)
+            behind = self._tick(batch, self.clock.now_ns())
             await self._commit(batch)
             batch = Batch()
 
@@ -99,19 +100,21 @@ class Sequencer:
         except ClockIsWall:
             return
 
-    def _replay(self) -> None:
-        previous = bytes(32)
+    def _replay(self, head: Head) -> None:
+        previous = GENESIS_HASH
         for logged in self.log.read():
             (expected,) = chain(previous, (logged.payload,))
             if logged.hash != expected:
                 raise LogCorrupt(logged.position, "its hash does not follow from the one before")
             try:
                 event = decode_event(logged.payload)
-            except msgspec.ValidationError as exc:
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
                 raise LogCorrupt(logged.position, f"cannot be read: {exc}") from exc
             ledger.evolve(self.state, event)
             self._versions[logged.stream_id] = self._versions.get(logged.stream_id, 0) + 1
             previous = expected
+        if previous != head.hash:
+            raise LogCorrupt(head.position, "the log does not end where its head says")
 
     # -- run ----------------------------------------------------------------------------------
 
@@ -137,7 +140,7 @@ class Sequencer:
         """Until stop(). Raises what the log raises: the process must end then."""
         while not self._stopping:
             batch = Batch()
-            behind = self._tick(batch)
+            behind = self._tick(batch, self.clock.now_ns())
             if not behind:
                 self._decide(batch)
             if batch.events or batch.answers:
@@ -152,11 +155,11 @@ class Sequencer:
         except TimeoutError:
             return
 
-    def _tick(self, batch: Batch) -> bool:
+    def _tick(self, batch: Batch, now_ns: int) -> bool:
         """Append the seconds that have begun; True if the batch is full before they are all in."""
         mining = self.state.mining
         assert mining is not None
-        now_second = self.clock.now_ns() // SECOND_NS
+        now_second = now_ns // SECOND_NS
         while mining.last_second < now_second:
             if len(batch.events) >= BATCH_EVENTS_MAX:
                 return True
@@ -166,15 +169,19 @@ class Sequencer:
     def _decide(self, batch: Batch) -> None:
         inbox = self._inbox
         while inbox and len(batch.events) < BATCH_EVENTS_MAX:
+            # One reading for both, or a second that begins in between is decided before its tick.
+            now_ns = self.clock.now_ns()
+            if self._tick(batch, now_ns):
+                return
+            now_ns = max(self.state.at_ns, now_ns)
             command, answer = inbox.popleft()
             if isinstance(command, frames.AdvanceClock):
                 batch.answers.append((answer, self._advance(command)))
+                if self._tick(batch, self.clock.now_ns()):
+                    return
             else:
-                now_ns = max(self.state.at_ns, self.clock.now_ns())
                 decided = ledger.decide(command, self.state, now_ns)
                 batch.answers.append((answer, self._outcome(batch, decided)))
-            if self._tick(batch):
-                return
 
     def _advance(self, command: frames.AdvanceClock) -> Outcome:
         try:

@@ -11,6 +11,8 @@ from schemas.rejections import Rejection
 
 _decode_request = msgspec.json.Decoder(frames.Request).decode
 _encode = msgspec.json.Encoder().encode
+# msgspec reports bad UTF-8 and bottomless nesting as Python does.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class RequestId(msgspec.Struct):
@@ -47,6 +49,7 @@ class CommandConnection(asyncio.Protocol):
                 self._refuse_frame(
                     None, f"frame of {length} bytes; at most {frames.FRAME_BYTES_MAX}"
                 )
+                self._flush()  # what is written after close() never leaves
                 if self._transport is not None:
                     self._transport.close()
                 return
@@ -69,7 +72,7 @@ class CommandConnection(asyncio.Protocol):
     def _request(self, body: bytes) -> None:
         try:
             request = _decode_request(body)
-        except msgspec.DecodeError as exc:
+        except _UNREADABLE as exc:
             self._refuse_frame(_id_of(body), str(exc))
             return
         request_id = request.id
@@ -88,7 +91,12 @@ class CommandConnection(asyncio.Protocol):
                 last_position=position,
                 events=tuple(map(msgspec.Raw, payloads)),
             )
-        self._send(_encode(reply))
+        body = _encode(reply)
+        if len(body) > frames.FRAME_BYTES_MAX:
+            # On disk all the same; the engine must not end because an answer cannot be packed.
+            self._refuse_frame(request_id, f"the answer has {len(body)} bytes; read the log")
+            return
+        self._send(body)
 
     def _refuse_frame(self, request_id: int | None, message: str) -> None:
         self._send(_encode(frames.Malformed(id=request_id, message=message)))
@@ -107,7 +115,7 @@ class CommandConnection(asyncio.Protocol):
 def _id_of(body: bytes) -> int | None:
     try:
         return _decode_id(body).id
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
 
 

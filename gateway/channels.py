@@ -80,12 +80,10 @@ def parse_name(
     name: str, *, user_id: str | None, has_market: Callable[[str], bool]
 ) -> Channel | None:
     """What a client means by a name; None if there is no such channel (for this user)."""
-    kind, _, rest = name.partition(".")
-    if kind == Kind.ACCOUNT and not rest and user_id is not None:
-        return Channel(
-            key=account_key(user_id), name=Kind.ACCOUNT, kind=Kind.ACCOUNT, user_id=user_id
-        )
-    channel = parse_key(name) if kind != Kind.ACCOUNT else None
+    if name == Kind.ACCOUNT:
+        return parse_key(account_key(user_id)) if user_id is not None else None
+    # Not parse_key: a client must not name another user's account by its key.
+    channel = _parse_public(name)
     if channel is None or (channel.market_id and not has_market(channel.market_id)):
         return None
     return channel
@@ -96,7 +94,11 @@ def parse_key(key: str) -> Channel | None:
     if key.startswith(_ACCOUNT_PREFIX):
         user_id = key.removeprefix(_ACCOUNT_PREFIX)
         return Channel(key=key, name=Kind.ACCOUNT, kind=Kind.ACCOUNT, user_id=user_id)
-    word, _, market_id = key.partition(".")
+    return _parse_public(key)
+
+
+def _parse_public(name: str) -> Channel | None:
+    word, dot, market_id = name.partition(".")
     interval = ""
     if word == Kind.KLINE:
         market_id, _, interval = market_id.rpartition(".")
@@ -105,6 +107,7 @@ def parse_key(key: str) -> Channel | None:
     if word not in TRAITS or word == Kind.ACCOUNT:
         return None
     kind = Kind(word)
-    if bool(market_id) == (kind in (Kind.PULSE, Kind.MINING)):
+    has_no_market = kind in (Kind.PULSE, Kind.MINING)
+    if bool(dot) == has_no_market or bool(market_id) == has_no_market:
         return None
-    return Channel(key=key, name=key, kind=kind, market_id=market_id, interval=interval)
+    return Channel(key=name, name=name, kind=kind, market_id=market_id, interval=interval)

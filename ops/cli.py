@@ -33,6 +33,7 @@ COMMANDS: dict[str, Lazy] = {
     "view": Lazy("ops.commands.view:command", "live terminal view of a running stack"),
     "watch": Lazy("ops.commands.watch:command", "print a channel of the stream"),
     "audit": Lazy("ops.commands.audit:command", "check the log and the views against it"),
+    "schemas": Lazy("ops.commands.schemas:command", "shapes of events, commands, publications"),
     "bench": Lazy("ops.commands.bench:command", "measure this machine"),
     "migrate": Lazy("ops.commands.migrate:command", "part: create schema, roles and topics"),
     "engine": Lazy("ops.commands.engine:command", "part: the single writer"),

@@ -36,7 +36,7 @@ class PortReservations:
 
     def take(self, port: int, host: str) -> bool:
         """Reserve the port if nobody listens on it and no other stack reserved it."""
-        if port in self._held or not _is_free(port, host):
+        if port in self._held or not is_free(port, host):
             return False
         if sys.platform != "linux":
             self._held[port] = None
@@ -104,7 +104,8 @@ def _first_free(candidates: list[int], reservations: PortReservations, host: str
     raise ServerUnavailable(f"no free port among {candidates[0]} and {len(candidates)} others")
 
 
-def _is_free(port: int, host: str) -> bool:
+def is_free(port: int, host: str) -> bool:
+    """Whether somebody could listen there now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # A port in TIME_WAIT can be listened on again; only a listener makes it taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -82,7 +82,8 @@ async def running_stack(
         try:
             yield stack
         finally:
-            supervisor.request_stop()
+            if not supervisor.stop_requested():  # asked twice, it would kill
+                supervisor.request_stop()
             await stack.wait_stopped()
 
 

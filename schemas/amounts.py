@@ -15,7 +15,8 @@ def parse_amount(text: str, scale: int) -> int:
 
     Raises AmountError for signs, exponents, blanks, or more than `scale` significant decimals.
     """
-    match = _AMOUNT.fullmatch(text, 0, AMOUNT_DIGITS_MAX) if text.isascii() else None
+    is_readable = len(text) <= AMOUNT_DIGITS_MAX and text.isascii()
+    match = _AMOUNT.fullmatch(text) if is_readable else None
     if match is None:
         raise AmountError(f"{text[:80]!r} is not a decimal amount such as 12.5")
     whole, decimals = match.group(1), (match.group(2) or "").rstrip("0")

@@ -39,23 +39,22 @@ def datastore_of(url: str, *, pool_size: int = 1) -> PostgresDatastore:
 
 def provision(owner_url: str, *, writer_password: str, reader_password: str) -> None:
     """Create what is missing. Raises StoreUnavailable if PostgreSQL refuses or does not answer."""
-    with datastore_of(owner_url) as datastore:
-        recorder = LedgerRecorder(datastore)
-        try:
-            with psycopg.connect(owner_url) as connection:
-                # One migration at a time, even when several machines start together.
-                connection.execute("SELECT pg_advisory_xact_lock(hashtext('durian migrate'))")
-                for role, password in (
-                    (WRITER_ROLE, writer_password),
-                    (READER_ROLE, reader_password),
-                ):
-                    _ensure_role(connection, role, password)
-                for statement in recorder.sql_create_statements:
-                    if "CREATE TYPE" not in statement.as_string():
-                        connection.execute(statement)
-                _protect(connection, recorder)
-        except psycopg.Error as exc:
-            raise StoreUnavailable(f"cannot set up the log: {exc}") from exc
+    try:
+        with psycopg.connect(owner_url) as connection, datastore_of(owner_url) as datastore:
+            recorder = LedgerRecorder(datastore)
+            # One migration at a time, even when several machines start together.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('durian migrate'))")
+            for role, password in (
+                (WRITER_ROLE, writer_password),
+                (READER_ROLE, reader_password),
+            ):
+                _ensure_role(connection, role, password)
+            for statement in recorder.sql_create_statements:
+                if "CREATE TYPE" not in statement.as_string():
+                    connection.execute(statement)
+            _protect(connection, recorder)
+    except psycopg.Error as exc:
+        raise StoreUnavailable(f"cannot set up the log: {exc}") from exc
 
 
 def _ensure_role(connection: psycopg.Connection, role: str, password: str) -> None:

@@ -38,6 +38,7 @@ from engine.postgres import binary
 EVENTS_TABLE = "ledger_events"
 READ_ROWS_PER_FETCH = 5_000
 _APPEND = b"append"
+_UNIQUE_VIOLATION = b"23505"  # the library's optimistic conflict: a stream version is taken
 _APPEND_TYPES = [
     binary.INT8_OID,
     binary.INT8_OID,
@@ -143,6 +144,8 @@ class LedgerRecorder(PostgresApplicationRecorder):
         Raises Fenced (nothing appended) or StoreUnavailable (outcome unknown).
         """
         connection = self._led()
+        if not batch:
+            return self._head
         parameters, new_hash = self._parameters(batch)
         try:
             connection.nonblocking = 1
@@ -165,6 +168,8 @@ class LedgerRecorder(PostgresApplicationRecorder):
         try:
             connection.nonblocking = 0
             result = connection.exec_prepared(_APPEND, parameters, [1] * len(parameters))
+            if result.error_field(DiagnosticField.SQLSTATE) == _UNIQUE_VIOLATION:
+                raise IntegrityError(result.get_error_message())
             head = self._appended(result, len(stored_events), new_hash)
         except (psycopg.Error, StoreUnavailable) as exc:
             raise OperationalError(str(exc)) from exc

@@ -48,10 +48,10 @@ class PostgresTail:
             raise StoreUnavailable(str(exc)) from exc
 
     async def wait(self, timeout: float) -> None:
-        """Until an append was notified, or timeout seconds. Notifications are only a wake-up."""
+        """Until an append was notified, or timeout seconds. Any number of them wakes once."""
         assert self._connection is not None
         try:
             async for _ in self._connection.notifies(timeout=timeout, stop_after=1):
-                return
+                pass  # run to its end: a generator left half-way keeps the connection locked
         except psycopg.Error as exc:
             raise StoreUnavailable(str(exc)) from exc

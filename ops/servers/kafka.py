@@ -93,11 +93,8 @@ def part(
     cache_dir: Path,
     environment: dict[str, str],
 ) -> Part:
-    jars = installation(cache_dir)
-    if not jars.exists():
-        raise ServerUnavailable(
-            f"Apache Kafka {version()} is not installed: run `make setup`, or set DURIAN_KAFKA_URL"
-        )
+    require_java()
+    jars = require_installed(cache_dir)
     home = data_dir.kafka
     ports = (port, controller_port)
     return Part(
@@ -151,6 +148,28 @@ def installation(cache_dir: Path) -> Path:
     return cache_dir / f"kafka-{version()}"
 
 
+def require_installed(cache_dir: Path) -> Path:
+    """The directory of the jars; ServerUnavailable, with what to do, if they are missing."""
+    jars = installation(cache_dir)
+    if not jars.exists():
+        raise ServerUnavailable(
+            f"Apache Kafka {version()} is not installed: `make setup` installs it, "
+            "or set DURIAN_KAFKA_URL"
+        )
+    return jars
+
+
+def require_java() -> str:
+    """The path of java; ServerUnavailable, with what to do, if there is none."""
+    found = shutil.which("java")
+    if found is None:
+        raise ServerUnavailable(
+            f"a Java {JAVA_MAJOR_MIN} runtime is not installed: `make setup` installs it, "
+            "or set DURIAN_KAFKA_URL"
+        )
+    return found
+
+
 def install(cache_dir: Path) -> Path:
     """Fetch the jars by Maven, once; return their directory.
 
@@ -178,10 +197,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _require_tools() -> None:
-    for tool, package in (("java", f"a Java {JAVA_MAJOR_MIN} runtime"), ("mvn", "Maven")):
-        if shutil.which(tool) is None:
-            raise ServerUnavailable(f"{tool} not found: install {package}, then try again")
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    java = require_java()
+    if shutil.which("mvn") is None:
+        raise ServerUnavailable("Maven (mvn) is not installed: install it, then try again")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "(\d+)', answer.stderr)
     if found is None or int(found.group(1)) < JAVA_MAJOR_MIN:
         raise ServerUnavailable(f"Java {JAVA_MAJOR_MIN} or newer is needed: {answer.stderr}")

@@ -27,7 +27,7 @@ def url(port: int, password: str) -> str:
 def part(data_dir: DataDir, *, port: int, password: str, environment: dict[str, str]) -> Part:
     return Part(
         name="redis",
-        argv=(_find_binary(), str(data_dir.redis / "redis.conf")),
+        argv=(find_binary(), str(data_dir.redis / "redis.conf")),
         environment=environment,
         prepare=partial(_write_configuration, data_dir, port, password),
         probe=probe(url(port, password)),
@@ -53,7 +53,8 @@ def probe(redis_url: str) -> Probe:
     return answers
 
 
-def _find_binary() -> str:
+def find_binary() -> str:
+    """The path of redis-server; ServerUnavailable, with what to do, if there is none."""
     found = shutil.which("redis-server")
     if found is None:
         raise ServerUnavailable(

@@ -42,11 +42,11 @@ class Client:
         who: tuple[str, str] | None = None,
         json: object = None,
         headers: dict[str, str] | None = None,
-        **params: str | int,
+        query: dict[str, str | int] | None = None,
     ) -> httpx.Response:
         sent = {**(self.line.bearer(*who) if who else {}), **(headers or {})}
         return await self._http.request(
-            method, f"{self.line.urls[service]}{path}", headers=sent, json=json, params=params
+            method, f"{self.line.urls[service]}{path}", headers=sent, json=json, params=query
         )
 
     async def order(self, user_id: str, body: dict[str, Any]) -> httpx.Response:
@@ -107,9 +107,11 @@ def test_an_order_from_placement_to_its_candle(view_redis: str, tmp_path: Path) 
 
 
 async def check_market_data(client: Client, trades: list[dict[str, Any]]) -> None:
-    shown = (await client.call("GET", "trading", "/v1/trades", market=MARKET)).json()["items"]
+    shown = (await client.call("GET", "trading", "/v1/trades", query={"market": MARKET})).json()[
+        "items"
+    ]
     assert shown == trades
-    ticker = (await client.call("GET", "trading", "/v1/ticker", market=MARKET)).json()
+    ticker = await market_data(client, "ticker")
     assert (ticker["last"], ticker["volume"]) == ("2.60000000", "15.00000000")
     page = await candles(client, limit=2)
     assert [candle["closed"] for candle in page["items"]] == [True, False]
@@ -129,15 +131,20 @@ async def check_market_data(client: Client, trades: list[dict[str, Any]]) -> Non
     assert rest["items"] == every["items"][2:]
     inclusive = {"from": first["open_time"], "to": every["items"][1]["open_time"]}
     assert (await candles(client, **inclusive))["items"] == [first]
-    burns = (await client.call("GET", "trading", "/v1/burns", market=MARKET, limit=2)).json()
+    burns = (
+        await client.call("GET", "trading", "/v1/burns", query={"market": MARKET, "limit": 2})
+    ).json()
     assert [record["burned"] for record in burns["items"]] == ["0.00000000", "0.00000000"]
     assert burns["cumulative"] == "0.01500000"
 
 
-async def candles(client: Client, **params: str | int) -> dict[str, Any]:
-    found = await client.call(
-        "GET", "trading", "/v1/klines", market=MARKET, interval="1m", **params
-    )
+async def candles(client: Client, **query: str | int) -> dict[str, Any]:
+    return await market_data(client, "klines", interval="1m", **query)
+
+
+async def market_data(client: Client, kind: str, **query: str | int) -> dict[str, Any]:
+    asked = {"market": MARKET, **query}
+    found = await client.call("GET", "trading", f"/v1/{kind}", query=asked)
     assert found.status_code == 200, found.text
     answer: dict[str, Any] = found.json()
     return answer
@@ -154,7 +161,10 @@ def test_the_newest_candle_of_each_interval_is_found(
         client.line.engine.pass_seconds(8_000)
         await client.line.views.project()
         answer = await client.call(
-            "GET", "trading", "/v1/klines", market=MARKET, interval=interval, limit=1
+            "GET",
+            "trading",
+            "/v1/klines",
+            query={"market": MARKET, "interval": interval, "limit": 1},
         )
         (candle,) = answer.json()["items"]
         assert candle["open_time"] <= client.line.engine.second * 1_000 <= candle["close_time"]
@@ -272,9 +282,9 @@ def test_what_is_refused_and_how(view_redis: str, tmp_path: Path) -> None:
         assert await expect_order(409, "duplicate_client_order_id") == {"order_id": 1}
         await expect(404, "not_found", "GET", "trading", "/v1/nothing")
         await expect(405, "method_not_allowed", "PUT", "trading", "/v1/orders")
-        await expect(404, "not_found", "GET", "trading", "/v1/ticker", market=MARKET)
-        limit = {"market": MARKET, "interval": "1m", "limit": "0"}
-        await expect(400, "invalid_request", "GET", "trading", "/v1/klines", **limit)
+        await expect(404, "not_found", "GET", "trading", "/v1/ticker", query={"market": MARKET})
+        limit = {"market": MARKET, "interval": "1m", "limit": 0}
+        await expect(400, "invalid_request", "GET", "trading", "/v1/klines", query=limit)
         await expect(
             413,
             "payload_too_large",
@@ -306,8 +316,8 @@ def test_a_lost_answer_is_reported_as_unknown_and_never_sent_twice(
                 engine.cut()
         outcomes = [answer.result().json()["details"]["outcome"] for answer in answers]
         assert {answer.result().status_code for answer in answers} == {503}
-        # Each happened at most once: the ledger would have refused a second one as a duplicate.
-        assert len(engine.log) - before == outcomes.count("unknown")
+        # What was sent may have been cut off on its way; nothing happened that was called unsent.
+        assert 0 < len(engine.log) - before <= outcomes.count("unknown")
         engine.is_mute = False
         answer = await client.order("u1", limit_order("buy", "1", "1", "after"))
         assert answer.status_code == 201

@@ -11,6 +11,7 @@ import pytest
 import redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from gateway.close_codes import CloseCode
 from schemas.commands import PlaceOrder
@@ -81,7 +82,7 @@ def test_snapshot_then_publications_on_every_channel(view_redis: str, tmp_path: 
         await line.views.project()
         names = ["pulse", "mining", f"ticker.{MARKET}", f"trades.{MARKET}", f"burns.{MARKET}"]
         names += [f"kline.{MARKET}.{interval}" for interval in ("1m", "1h", "1d", "1w")]
-        async with connect(line.urls["stream"], subprotocols=[SUBPROTOCOL_JSON]) as ws:
+        async with connect(line.urls["stream"], subprotocols=[Subprotocol(SUBPROTOCOL_JSON)]) as ws:
             assert ws.subprotocol == SUBPROTOCOL_JSON
             await subscribe(ws, *names)
             snapshots: dict[str, dict[str, Any]] = {}

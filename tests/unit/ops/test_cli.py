@@ -75,3 +75,25 @@ def test_token_refuses_an_unknown_role(tmp_path: Path) -> None:
 def test_config_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["ports"]["trading"]
+
+
+def test_doctor_looks_at_everything_up_needs_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(["doctor", "--data", str(tmp_path / "none"), "--json"])
+    findings = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert set(findings) == {"postgres", "redis", "java", "kafka", "disk", "ports"}
+    assert (code == Exit.OK) == all(finding["is_fine"] for finding in findings.values())
+    assert not (tmp_path / "none").exists()
+
+
+def test_doctor_does_not_ask_for_servers_that_others_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("DURIAN_REDIS_URL", "redis://:secret@views:6379")
+    run(["doctor", "--json"])
+    shown = capsys.readouterr().out
+    findings = {finding["name"]: finding["is_fine"] for finding in json.loads(shown)}
+    assert findings["redis"] and not findings["java"]
+    assert "secret" not in shown

@@ -1,0 +1,54 @@
+"""`durian schemas`: shapes of events, commands and publications, for programs and for people."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from ops import reference
+from ops.commands.options import json_option
+from ops.console import print_json
+from ops.errors import Exit
+
+PAGES = {"events.md": reference.events_page, "rejections.md": reference.rejections_page}
+
+
+@click.group()
+def command() -> None:
+    """Print or write down the shapes of everything the ledger stores and sends."""
+
+
+@command.command()
+@json_option
+def export(*, as_json: bool) -> None:
+    """Print the event catalogue (Markdown), or with --json the JSON Schema of all shapes."""
+    if as_json:
+        print_json(reference.json_schema())
+    else:
+        click.echo(reference.events_page(), nl=False)
+
+
+@command.command()
+@click.option(
+    "--into",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("docs"),
+    show_default=True,
+    help="Directory of the generated pages.",
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 if a page is out of date.")
+def write(into: Path, *, check: bool) -> None:
+    """Write the generated pages, events.md and rejections.md."""
+    stale = [name for name, page in PAGES.items() if _written(into / name) != page()]
+    for name in stale:
+        if check:
+            click.echo(f"{into / name} is out of date: make docs", err=True)
+        else:
+            (into / name).write_text(PAGES[name](), encoding="utf-8")
+            click.echo(f"wrote {into / name}")
+    if check and stale:
+        sys.exit(Exit.WRONG)
+
+
+def _written(page: Path) -> str | None:
+    return page.read_text(encoding="utf-8") if page.exists() else None

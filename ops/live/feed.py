@@ -1,0 +1,209 @@
+"""Where the live view's picture comes from: the stream, and a few reads over HTTP beside it.
+
+Both go on for good: a service that is away is tried again with jittered back-off, and the stream
+resumes each channel after the last publication it had.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+import httpx
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+from ops.backoff import Backoff
+from ops.config import Config
+from ops.datadir import DataDir
+from ops.errors import ServerUnavailable
+from ops.live.picture import CANDLES_MAX, KLINE_INTERVAL, Picture, channels_of
+from ops.tokens import sign_token
+from schemas.publications import Kline
+from schemas.wire import (
+    SUBPROTOCOL_JSON,
+    Ack,
+    ChannelRequest,
+    ContributionSummary,
+    Market,
+    MiningShare,
+    Page,
+    Pong,
+    Pub,
+    Recovered,
+    Since,
+    Snapshot,
+    StreamError,
+    Subscribe,
+)
+
+OPEN_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 5.0
+POLL_S = 2.0
+CANDLES_POLL_S = 0.25
+SHARE_LIFE_S = 10.0
+TOP_MINERS = 12
+AUDITOR = "demo-view"
+TOKEN_LIFETIME_S = 24 * 3_600
+TOKEN_RENEW_S = 3_600
+NO_RECONNECT_FROM = 4_500
+
+ServerText = Ack | Pong | StreamError | Snapshot | Recovered | Pub
+T = TypeVar("T")
+_decode = msgspec.json.Decoder(ServerText).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Reader:
+    """Reads over HTTP; an async context manager. None: no answer, or not one of use."""
+
+    def __init__(self, config: Config) -> None:
+        self._data_dir = DataDir(config.data_dir)
+        self._host, self._ports = config.host, config.ports
+        self._token = ""
+        self._token_until_s = 0.0
+        # A proxy for the outside world does not know our loopback.
+        self._client = httpx.AsyncClient(timeout=READ_TIMEOUT_S, trust_env=False)
+
+    async def __aenter__(self) -> "Reader":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def markets(self) -> tuple[Market, ...]:
+        page = await self._get(Page[Market], self._ports.trading, "/v1/markets")
+        return page.items if page else ()
+
+    async def candles(self, market: str) -> tuple[Kline, ...] | None:
+        path = f"/v1/klines?market={market}&interval={KLINE_INTERVAL}&limit={CANDLES_MAX}"
+        page = await self._get(Page[Kline], self._ports.trading, path)
+        return page.items if page else None
+
+    async def summary(self) -> ContributionSummary | None:
+        path = f"/v1/contributions/summary?limit={TOP_MINERS}"
+        return await self._get(ContributionSummary, self._ports.contribution, path)
+
+    async def share(self, user_id: str) -> MiningShare | None:
+        """Only where this machine holds the stack's key, and so may sign an auditor's token."""
+        if not (self._data_dir.keys / "token.pem").exists():
+            return None
+        if time.monotonic() >= self._token_until_s:
+            self._token = sign_token(
+                self._data_dir, user=AUDITOR, role="auditor", lifetime_s=TOKEN_LIFETIME_S
+            )
+            self._token_until_s = time.monotonic() + TOKEN_LIFETIME_S - TOKEN_RENEW_S
+        path = f"/v1/mining/me?user_id={user_id}"
+        return await self._get(MiningShare, self._ports.mining, path, token=self._token)
+
+    async def _get(self, kind: type[T], port: int, path: str, *, token: str = "") -> T | None:
+        headers = {"authorization": f"Bearer {token}"} if token else None
+        try:
+            response = await self._client.get(f"http://{self._host}:{port}{path}", headers=headers)
+        except httpx.TransportError:
+            return None
+        if not response.is_success:
+            return None
+        return msgspec.json.decode(response.content, type=kind)
+
+
+async def follow_stream(config: Config, picture: Picture, reader: Reader) -> None:
+    """Keep the picture up to date from /v1/stream.
+
+    Raises ServerUnavailable if the gateway tells us not to come back.
+    """
+    url = f"ws://{config.host}:{config.ports.stream}/v1/stream"
+    backoff, since = Backoff(random.Random()), dict[str, Since]()
+    while True:
+        try:
+            picture.set_markets(await reader.markets())
+            if not picture.markets:
+                picture.trouble = "no market answers yet"
+                await asyncio.sleep(backoff.next_s())
+                continue
+            async with connect(
+                url,
+                subprotocols=[Subprotocol(SUBPROTOCOL_JSON)],
+                open_timeout=OPEN_TIMEOUT_S,
+                proxy=None,
+            ) as connection:
+                await _subscribe(connection, channels_of(tuple(picture.markets)), since)
+                async for text in connection:
+                    _apply(_decode(text), picture, since)
+                    backoff.reset()
+        except ConnectionClosed as closed:
+            code = closed.rcvd.code if closed.rcvd else 0
+            if code >= NO_RECONNECT_FROM:
+                raise ServerUnavailable(f"the stream refuses us: {closed}") from closed
+            picture.trouble = closed.rcvd.reason if closed.rcvd else "connection lost"
+        except (OSError, TimeoutError, WebSocketException) as error:
+            picture.trouble = str(error) or type(error).__name__
+        if picture.link == "live":
+            picture.link = "reconnecting"
+        await asyncio.sleep(backoff.next_s())
+
+
+async def _subscribe(
+    connection: ClientConnection, channels: Sequence[str], since: dict[str, Since]
+) -> None:
+    asked = tuple(ChannelRequest(ch=channel, since=since.get(channel)) for channel in channels)
+    await connection.send(_encode(Subscribe(id=1, channels=asked)).decode())
+
+
+def _apply(message: ServerText, picture: Picture, since: dict[str, Since]) -> None:
+    match message:
+        case Snapshot():
+            since[message.ch] = Since(epoch=message.epoch, offset=message.offset)
+            picture.apply_snapshot(message)
+        case Recovered():
+            since[message.ch] = Since(epoch=message.epoch, offset=message.offset)
+        case Pub():
+            known = since.get(message.ch)
+            if known is not None:
+                since[message.ch] = Since(epoch=known.epoch, offset=message.offset)
+            picture.apply_publication(message)
+        case StreamError():
+            picture.trouble = message.message
+            return
+        case Ack() | Pong():
+            pass
+    picture.link, picture.trouble = "live", ""
+
+
+async def poll_miners(picture: Picture, reader: Reader) -> None:
+    """The heaviest miners every POLL_S; each one's share when its weight changes or grows old."""
+    read_at: dict[str, float] = {}
+    while True:
+        summary = await reader.summary()
+        if summary is not None:
+            picture.set_summary(summary)
+        for miner in picture.top:
+            share, now_s = picture.shares.get(miner.user_id), time.monotonic()
+            age_s = now_s - read_at.get(miner.user_id, 0.0)
+            if share is not None and share.weight == miner.weight and age_s < SHARE_LIFE_S:
+                continue
+            fresh = await reader.share(miner.user_id)
+            if fresh is not None:
+                picture.shares[miner.user_id], read_at[miner.user_id] = fresh, now_s
+        for user_id in picture.shares.keys() - {miner.user_id for miner in picture.top}:
+            del picture.shares[user_id]
+        await asyncio.sleep(POLL_S)
+
+
+async def fill_candles(picture: Picture, reader: Reader) -> None:
+    """Fetch closed candles for each market that misses them."""
+    while True:
+        for name, market in tuple(picture.markets.items()):
+            if not market.misses_candles:
+                continue
+            # Cleared first: a snapshot that comes while we read asks for another reading.
+            market.misses_candles = False
+            candles = await reader.candles(name)
+            if candles is None:
+                market.misses_candles = True
+            else:
+                market.add_candles(candles)
+        await asyncio.sleep(CANDLES_POLL_S)

@@ -1,0 +1,190 @@
+"""gateway.session: every message has one answer, errors change nothing, limits hold."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth import Principal
+from gateway.channels import Kind
+from gateway.close_codes import CloseCode
+from gateway.errors import Refusal
+from gateway.session import (
+    MESSAGES_PER_SECOND_MAX,
+    SECOND_NS,
+    SUBSCRIPTIONS_MAX,
+    Close,
+    Effect,
+    Join,
+    Leave,
+    Reply,
+    Session,
+)
+from schemas.wire import Ack, Pong, Since, StreamError, WireCode
+
+ALICE = Principal(user_id="alice", role="user", expires_second=1_000)
+BOB = Principal(user_id="bob", role="user", expires_second=2_000)
+
+
+def verify(token: str) -> Principal:
+    found = {"alice": ALICE, "bob": BOB}.get(token)
+    if found is None:
+        raise Refusal(WireCode.UNAUTHORIZED, "no")
+    return found
+
+
+def session(principal: Principal | None = None) -> Session:
+    return Session(verify=verify, has_market="DUR-CNY".__eq__, principal=principal)
+
+
+def tell(told: Session, message: dict[str, object]) -> list[Effect]:
+    return told.receive(msgspec.json.encode(message), now_ns=0)
+
+
+def subscribe(told: Session, *names: str) -> list[Effect]:
+    return tell(told, {"op": "subscribe", "id": 1, "channels": [{"ch": name} for name in names]})
+
+
+def error_code(effects: list[Effect]) -> str:
+    (reply,) = effects
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.message, StreamError)
+    return reply.message.code
+
+
+def test_subscribe_acknowledges_before_it_joins() -> None:
+    told = session()
+    effects = tell(
+        told,
+        {
+            "op": "subscribe",
+            "id": 4,
+            "channels": [
+                {"ch": "pulse"},
+                {"ch": "kline.DUR-CNY.1m", "since": {"epoch": "a", "offset": 3}},
+            ],
+        },
+    )
+    assert effects[0] == Reply(Ack(id=4))
+    joins = [effect for effect in effects[1:] if isinstance(effect, Join)]
+    assert [(join.channel.kind, join.since) for join in joins] == [
+        (Kind.PULSE, None),
+        (Kind.KLINE, Since(epoch="a", offset=3)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "pulse.DUR-CNY",
+        "mining.",
+        "trades",
+        "trades.",
+        "trades.X-Y",
+        "kline.DUR-CNY",
+        "kline.DUR-CNY.2m",
+        "kline..1m",
+        "account.alice",
+        "account:alice",
+        "PULSE",
+    ],
+)
+def test_a_name_that_is_no_channel_is_refused_and_nothing_is_subscribed(name: str) -> None:
+    told = session(ALICE)
+    assert error_code(subscribe(told, "pulse", name)) == WireCode.UNKNOWN_CHANNEL
+    assert told.channels() == []
+
+
+def test_account_is_the_channel_of_whoever_asks() -> None:
+    told = session()
+    assert error_code(subscribe(told, "account")) == WireCode.UNAUTHORIZED
+    assert tell(told, {"op": "auth", "id": 2, "token": "alice"}) == [
+        Reply(Ack(id=2, expires_at=1_000))
+    ]
+    _, join = subscribe(told, "account")
+    assert isinstance(join, Join)
+    assert join.channel.key == "account:alice"
+    assert join.channel.name == "account"
+
+
+def test_becoming_someone_else_leaves_the_first_ones_account() -> None:
+    told = session(ALICE)
+    subscribe(told, "account", "pulse")
+    left, ack = tell(told, {"op": "auth", "token": "bob"})
+    assert isinstance(left, Leave)
+    assert left.channel.key == "account:alice"
+    assert ack == Reply(Ack(expires_at=2_000))
+    assert [channel.name for channel in told.channels()] == ["pulse"]
+    assert told.principal == BOB
+
+
+def test_a_bad_token_leaves_the_old_principal() -> None:
+    told = session(ALICE)
+    assert error_code(tell(told, {"op": "auth", "token": "x"})) == WireCode.UNAUTHORIZED
+    assert told.principal == ALICE
+
+
+def test_unsubscribe_needs_a_subscription_to_each_name() -> None:
+    told = session()
+    subscribe(told, "pulse")
+    both = {"op": "unsubscribe", "id": 1, "channels": ["pulse", "mining"]}
+    assert error_code(tell(told, both)) == WireCode.NOT_SUBSCRIBED
+    left, ack = tell(told, {"op": "unsubscribe", "id": 2, "channels": ["pulse", "pulse"]})
+    assert isinstance(left, Leave)
+    assert ack == Reply(Ack(id=2))
+    assert told.channels() == []
+
+
+def test_ping_is_answered_with_its_id() -> None:
+    assert tell(session(), {"op": "ping", "id": 5, "new": 1}) == [Reply(Pong(id=5))]
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "request_id"),
+    [
+        (b"", WireCode.INVALID_MESSAGE, None),
+        (b"\xff", WireCode.INVALID_MESSAGE, None),
+        (b"null", WireCode.INVALID_MESSAGE, None),
+        (b'{"op":"subscribe","id":3}', WireCode.INVALID_MESSAGE, 3),
+        (b'{"op":"subscribe","id":3,"channels":[7]}', WireCode.INVALID_MESSAGE, 3),
+        (b'{"id":3}', WireCode.INVALID_MESSAGE, 3),
+        (b'{"op":"fly","id":3}', WireCode.UNKNOWN_OP, 3),
+    ],
+)
+def test_what_cannot_be_read_is_answered(message: bytes, code: str, request_id: int | None) -> None:
+    (reply,) = session().receive(message, now_ns=0)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.message, StreamError)
+    assert (reply.message.code, reply.message.id) == (code, request_id)
+
+
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=300)))
+def test_no_message_raises(message: str | bytes) -> None:
+    (effect,) = session().receive(message, now_ns=0)
+    assert isinstance(effect, Reply)
+
+
+def test_subscriptions_are_bounded() -> None:
+    told = Session(verify=verify, has_market=lambda market: True)
+    names = [f"trades.M{number}" for number in range(SUBSCRIPTIONS_MAX)]
+    assert len(subscribe(told, *names)) == SUBSCRIPTIONS_MAX + 1
+    assert error_code(subscribe(told, "pulse")) == WireCode.TOO_MANY_SUBSCRIPTIONS
+    assert len(subscribe(told, *names[:2])) == 3
+
+
+def test_a_flood_ends_the_connection_and_a_second_later_counts_anew() -> None:
+    told = session()
+    ping = b'{"op":"ping"}'
+    for _ in range(MESSAGES_PER_SECOND_MAX):
+        assert told.receive(ping, now_ns=SECOND_NS) == [Reply(Pong())]
+    assert told.receive(ping, now_ns=2 * SECOND_NS) == [Reply(Pong())]
+    for _ in range(MESSAGES_PER_SECOND_MAX - 1):
+        told.receive(ping, now_ns=2 * SECOND_NS)
+    assert told.receive(ping, now_ns=2 * SECOND_NS) == [Close(CloseCode.TOO_MANY_MESSAGES)]
+
+
+def test_expiry_closes_only_those_who_have_a_token() -> None:
+    assert session().expire(9_999) == []
+    assert session(ALICE).expire(999) == []
+    assert session(ALICE).expire(1_000) == [Close(CloseCode.TOKEN_EXPIRED)]
