@@ -14,7 +14,7 @@ from gateway.views import AccountState, Versioned, Views
 from schemas import publications
 from schemas.amounts import format_amount
 from schemas.views import INTERVAL_SECONDS, BurnMinute
-from schemas.wire import BurnPage, Page
+from schemas.wire import BurnsShown, TradesShown
 
 TRADES_SHOWN = 50
 BURN_MINUTES_SHOWN = 60
@@ -49,7 +49,7 @@ class SnapshotReader:
                 market = await self._catalogue.market(channel.market_id)
                 views, versioned = await self._views.trades(channel.market_id, TRADES_SHOWN)
                 items = tuple(publications.trade(view, market) for view in views)
-                return _read(versioned, _encode(Page(items=items)))
+                return _read(versioned, _encode(TradesShown(items=items)))
             case Kind.KLINE:
                 return await self._kline(channel)
             case Kind.BURNS:
@@ -98,11 +98,11 @@ class SnapshotReader:
         read, versioned = await self._views.burn_minutes(channel.market_id, opened)
         minutes: list[BurnMinute] = read[-BURN_MINUTES_SHOWN:]
         total = minutes[-1].cumulative if minutes else 0
-        page = BurnPage(
+        shown = BurnsShown(
             items=tuple(publications.burn_record(minute, market) for minute in minutes),
             cumulative=format_amount(total, market.base_scale),
         )
-        return _read(versioned, _encode(page))
+        return _read(versioned, _encode(shown))
 
 
 class SnapshotDesk:

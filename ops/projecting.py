@@ -24,7 +24,7 @@ log = logging.getLogger("durian")
 
 
 async def run_projection(config: Config, projection: str, *, instance: int = 0) -> None:
-    """Fold a projection until SIGTERM or SIGINT; raises what crashed it."""
+    """Fold a projection until SIGTERM or SIGINT; a crash ends the process with exit code 1."""
     _log_to_stderr(config)
     store = RedisViews(projection, require(config, "redis_url"))
     notifier = Notifier(config.notify_socket)

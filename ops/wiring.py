@@ -52,7 +52,7 @@ def read_genesis(path: str) -> Genesis:
         raise UsageError(f"genesis file {path}: {exc}") from exc
 
 
-def stop_on_signals(stop: Callable[[], None]) -> None:
+def stop_on_signals(stop: Callable[[], object]) -> None:
     """SIGTERM and SIGINT call stop once; the loop then ends what it does and returns."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +118,7 @@ async def run_relay(config: Config) -> None:
             notifier.status(f"position {progress.last:,}{', catching up' * progress.behind}")
 
         running = asyncio.create_task(relay.run(report))
-        stop_on_signals(lambda: running.cancel() and None)
+        stop_on_signals(running.cancel)
         await asyncio.wait([running])
         if not running.cancelled():
             running.result()

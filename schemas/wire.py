@@ -234,6 +234,19 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str]
 
 
+class TradesShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Snapshot of channel trades.M: the newest, oldest of them first."""
+
+    items: tuple[Trade, ...]
+
+
+class BurnsShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Snapshot of channel burns.M: the newest minutes, oldest first, and the market's total."""
+
+    items: tuple[BurnRecord, ...]
+    cumulative: str
+
+
 # --- /v1/stream, client to gateway; `id` is echoed in the answer
 
 

@@ -58,7 +58,7 @@ class Tape(NamedTuple):
         return trade.price_minor * trade.quantity_minor // int(10 ** self.assets[0].scale)
 
     def genesis(self) -> Genesis:
-        """A fresh ledger that begins in the tape's first second; the base asset is the mined one."""
+        """A ledger that begins in the first second of the tape; its base asset is the mined one."""
         unit = 10 ** self.assets[0].scale
         default = Genesis()
         shift = unit // 10 ** default.assets[0].scale

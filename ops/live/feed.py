@@ -139,8 +139,12 @@ async def follow_stream(config: Config, picture: Picture, reader: Reader) -> Non
             if code >= NO_RECONNECT_FROM:
                 raise ServerUnavailable(f"the stream refuses us: {closed}") from closed
             picture.trouble = closed.rcvd.reason if closed.rcvd else "connection lost"
-        except (OSError, TimeoutError, WebSocketException) as error:
-            picture.trouble = str(error) or type(error).__name__
+        except TimeoutError:
+            picture.trouble = "no answer"
+        except OSError:
+            picture.trouble = "no connection"
+        except WebSocketException as error:
+            picture.trouble = str(error)
         if picture.link == "live":
             picture.link = "reconnecting"
         await asyncio.sleep(backoff.next_s())

@@ -217,83 +217,83 @@ def test_mining_and_contributions(view_redis: str, tmp_path: Path) -> None:
     run(view_redis, tmp_path, story)
 
 
-def test_what_is_refused_and_how(view_redis: str, tmp_path: Path) -> None:
+async def expect(
+    client: Client, status: int, code: str, method: str, path: str, **rest: Any
+) -> dict[str, Any]:
+    """The details of a problem that the trading service must answer with."""
+    answer = await client.call(method, "trading", path, **rest)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    details: dict[str, Any] = answer.json()["details"]
+    return details
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code", "details"),
+    [
+        ({"user_id": "someone"}, 403, "forbidden", {"allowed": "admin operator"}),
+        ({"side": "up"}, 400, "invalid_request", {"field": "side"}),
+        ({"colour": 1}, 400, "invalid_request", {}),
+        ({"price": "1e3"}, 400, "invalid_request", {"field": "price"}),
+        ({"quantity": "0.000000001"}, 400, "invalid_request", {"field": "quantity"}),
+        ({"client_order_id": None}, 400, "invalid_request", {"field": "client_order_id"}),
+        ({"market": "X-Y"}, 404, "unknown_market", {"market": "X-Y"}),
+        ({"price": "2.50001"}, 422, "price_off_tick", {"tick": "0.00010000"}),
+        (
+            {"quantity": "100000000"},
+            422,
+            "insufficient_funds",
+            {"asset": "CNY", "needed": "250000000.00000000", "available": "1000000.00000000"},
+        ),
+        ({"client_order_id": "first"}, 409, "duplicate_client_order_id", {"order_id": 1}),
+        ({"market": "x" * 100_000}, 413, "payload_too_large", {}),
+    ],
+)
+def test_an_order_is_refused_with_code_and_details(
+    view_redis: str,
+    tmp_path: Path,
+    changed: dict[str, Any],
+    status: int,
+    code: str,
+    details: dict[str, Any],
+) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        first = await client.order("u1", limit_order("buy", "2.5", "1", "first"))
+        assert first.status_code == 201
+        body = {**limit_order("buy", "2.5", "1", "second"), **changed}
+        found = await expect(
+            client, status, code, "POST", "/v1/orders", who=("u1", "user"), json=body
+        )
+        assert found == details
+
+    run(view_redis, tmp_path, story)
+
+
+def test_requests_are_refused_with_a_stable_code(view_redis: str, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
         order = limit_order("buy", "2.5", "1", "o1")
-        operator = ("boss", "operator")
         deposit = {"user_id": "u1", "asset": "CNY", "amount": "5", "reference": "r1"}
-
-        async def expect(
-            status: int, code: str, method: str, service: str, path: str, **rest: Any
-        ) -> dict[str, Any]:
-            answer = await client.call(method, service, path, **rest)
-            assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-            assert answer.headers["content-type"] == "application/problem+json"
-            details: dict[str, Any] = answer.json()["details"]
-            return details
-
-        async def expect_order(status: int, code: str, **changed: Any) -> dict[str, Any]:
-            return await expect(
-                status,
-                code,
-                "POST",
-                "trading",
-                "/v1/orders",
-                who=("u1", "user"),
-                json={**order, **changed},
-            )
-
-        await expect(401, "unauthorized", "POST", "trading", "/v1/orders", json=order)
-        await expect(
-            403, "forbidden", "POST", "trading", "/v1/orders", who=("a", "auditor"), json=order
+        user, operator, orders = ("u1", "user"), ("boss", "operator"), "/v1/orders"
+        await expect(client, 401, "unauthorized", "POST", orders, json=order)
+        await expect(client, 403, "forbidden", "POST", orders, who=("a", "auditor"), json=order)
+        await expect(client, 403, "forbidden", "POST", "/v1/deposits", who=user, json=deposit)
+        booked = await client.call("POST", "trading", "/v1/deposits", who=operator, json=deposit)
+        assert (booked.status_code, booked.json()["amount"]) == (201, "5.00000000")
+        again = await expect(
+            client, 409, "duplicate_reference", "POST", "/v1/deposits", who=operator, json=deposit
         )
-        await expect(
-            403, "forbidden", "POST", "trading", "/v1/deposits", who=("u1", "user"), json=deposit
-        )
-        answer = await client.call("POST", "trading", "/v1/deposits", who=operator, json=deposit)
-        assert (answer.status_code, answer.json()["amount"]) == (201, "5.00000000")
-        assert await expect(
-            409,
-            "duplicate_reference",
-            "POST",
-            "trading",
-            "/v1/deposits",
-            who=operator,
-            json=deposit,
-        ) == {"reference": "r1"}
-        await expect_order(403, "forbidden", user_id="someone")
-        assert await expect_order(400, "invalid_request", side="up") == {"field": "side"}
-        assert await expect_order(400, "invalid_request", colour=1) == {}
-        assert await expect_order(400, "invalid_request", price="1e3") == {"field": "price"}
-        assert await expect_order(400, "invalid_request", quantity="0.000000001") == {
-            "field": "quantity"
-        }
-        assert await expect_order(400, "invalid_request", client_order_id=None) == {
-            "field": "client_order_id"
-        }
-        assert await expect_order(404, "unknown_market", market="X-Y") == {"market": "X-Y"}
-        assert await expect_order(422, "price_off_tick", price="2.50001") == {"tick": "0.00010000"}
-        assert await expect_order(422, "insufficient_funds", quantity="1000") == {
-            "asset": "CNY",
-            "needed": "2500.00000000",
-            "available": "5.00000000",
-        }
-        assert (await client.order("u1", order)).status_code == 201
-        assert await expect_order(409, "duplicate_client_order_id") == {"order_id": 1}
-        await expect(404, "not_found", "GET", "trading", "/v1/nothing")
-        await expect(405, "method_not_allowed", "PUT", "trading", "/v1/orders")
-        await expect(404, "not_found", "GET", "trading", "/v1/ticker", query={"market": MARKET})
-        limit = {"market": MARKET, "interval": "1m", "limit": 0}
-        await expect(400, "invalid_request", "GET", "trading", "/v1/klines", query=limit)
-        await expect(
-            413,
-            "payload_too_large",
-            "POST",
-            "trading",
-            "/v1/orders",
-            who=("u1", "user"),
-            json={"market": "x" * 100_000},
-        )
+        assert again == {"reference": "r1"}
+        await expect(client, 404, "unknown_order", "DELETE", "/v1/orders/7", who=user)
+        await expect(client, 400, "invalid_request", "DELETE", "/v1/orders/x", who=user)
+        await expect(client, 404, "not_found", "GET", "/v1/nothing")
+        await expect(client, 405, "method_not_allowed", "PUT", orders)
+        await expect(client, 404, "not_found", "GET", "/v1/ticker", query={"market": MARKET})
+        await expect(client, 404, "unknown_market", "GET", "/v1/ticker", query={"market": "X"})
+        klines = {"market": MARKET, "interval": "1m"}
+        for bad in ({"limit": 0}, {"limit": 1_001}, {"from": "soon"}, {"interval": "2m"}):
+            query = {**klines, **bad}
+            await expect(client, 400, "invalid_request", "GET", "/v1/klines", query=query)
 
     run(view_redis, tmp_path, story)
 
