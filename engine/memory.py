@@ -41,6 +41,8 @@ class MemoryLog:
 
     async def append(self, batch: Sequence[StoredEvent]) -> Head:
         head = self._head
+        if head.epoch == 0:
+            raise StoreUnavailable("not leading: call lead() first")
         if not batch:
             return head
         if (head.epoch, head.position) != (self.store.epoch, len(self.store.events)):
@@ -50,10 +52,13 @@ class MemoryLog:
             raise StoreUnavailable("a stream version is taken")
         self.store.versions |= versions
         hashes = chain(head.hash, (event.state for event in batch))
-        for event, digest in zip(batch, hashes, strict=True):
-            stream_id = str(event.originator_id)
-            position = len(self.store.events) + 1
-            self.store.events.append(LoggedEvent(position, stream_id, event.state, digest))
+        # One list operation: a reader in another thread sees all of the batch or nothing.
+        self.store.events += [
+            LoggedEvent(position, str(event.originator_id), event.state, digest)
+            for position, (event, digest) in enumerate(
+                zip(batch, hashes, strict=True), start=head.position + 1
+            )
+        ]
         last = self.store.events[-1]
         self._head = Head(head.epoch, last.position, last.hash)
         return self._head

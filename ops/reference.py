@@ -75,9 +75,6 @@ _REJECTIONS_HEAD = """
 A refused command appends nothing. Its answer carries one code of this table; clients switch on the
 code, never on the text. The table is in order of precedence: a check higher up comes first, so if
 two codes apply, the client gets the upper one. The last column names the fields of `details`.
-Three combinations still come out the other way round: `market_already_open` hides an
-`invalid_asset` and a tick x lot that is not whole, and a market order with a price below 1 is an
-`invalid_order`.
 
 Over HTTP a rejection is a problem document (`application/problem+json`) with the code in `code` and
 the status shown here. There `market_id` is called `market`, `asset_id` is `asset`, and a field

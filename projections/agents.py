@@ -15,6 +15,7 @@ from typing import Any, NoReturn, cast
 
 import faust
 import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from mode import CrashingSupervisor
 
@@ -61,16 +62,40 @@ class ViewSource(msgspec.Struct, frozen=True):
 
 
 class SeekingConsumer(driver.Consumer):
-    """Starts each partition where its views end. Source: shared facts on Faust, section 4.4."""
+    """Starts each partition where its views end. Source: docs/adr/0005."""
 
     async def perform_seek(self) -> None:
         app = cast(ProjectionApp, self.app)
         for tp in self.assignment():
             if tp.topic != app.settings.topic:
                 continue
-            offset = await app.next_offset(tp.partition)
+            checkpoint = await app.assign(tp.partition)
+            # Another record there than the one folded last: the topics were made anew since. All
+            # of them is read again, and what the views hold is passed over by its positions.
+            is_same_topic = await _ends_at(
+                app.settings.kafka_url, TopicPartition(tp.topic, tp.partition), checkpoint
+            )
+            offset = checkpoint.offset + 1 if is_same_topic else 0
             await self.seek(tp, offset)
             self._committed_offset[tp] = offset or None
+
+
+async def _ends_at(kafka_url: str, tp: TopicPartition, checkpoint: Checkpoint) -> bool:
+    """Whether the record at the checkpoint's offset is the one that the checkpoint is about."""
+    if checkpoint.offset < 0:
+        return True
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka_url.removeprefix("kafka://"), group_id=None)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        ends = await consumer.end_offsets([tp])
+        if ends[tp] <= checkpoint.offset:
+            return False
+        consumer.seek(tp, checkpoint.offset)
+        record = await consumer.getone(tp)
+        return read_head(record.headers).last == checkpoint.position
+    finally:
+        await consumer.stop()
 
 
 class SeekingTransport(driver.Transport):
@@ -81,7 +106,7 @@ class ProjectionApp(faust.App):
     """A Faust app whose partitions start at their views' checkpoints."""
 
     settings: WorkerSettings
-    next_offset: Callable[[int], Awaitable[int]]
+    assign: Callable[[int], Awaitable[Checkpoint]]
 
     def _new_transport(self) -> Any:
         return SeekingTransport(self.conf.broker_consumer, self)
@@ -102,12 +127,12 @@ async def run_worker(
     """
     workers: dict[int, PartitionWorker] = {}
 
-    async def next_offset(partition: int) -> int:
+    async def assign(partition: int) -> Checkpoint:
         # Assigned (again): what an earlier assignment remembered may be another worker's past.
         workers[partition] = source.partition_worker(partition)
-        return (await source.stored(partition)).offset + 1
+        return await source.stored(partition)
 
-    app = _app(settings, next_offset)
+    app = _app(settings, assign)
     topic = app.topic(
         settings.topic,
         key_type=bytes,
@@ -163,7 +188,7 @@ def _leave(why: str, fault: BaseException | None) -> NoReturn:
     os._exit(1)
 
 
-def _app(settings: WorkerSettings, next_offset: Callable[[int], Awaitable[int]]) -> ProjectionApp:
+def _app(settings: WorkerSettings, assign: Callable[[int], Awaitable[Checkpoint]]) -> ProjectionApp:
     app = ProjectionApp(
         f"durian-{settings.projection}",
         broker=settings.kafka_url,
@@ -184,5 +209,5 @@ def _app(settings: WorkerSettings, next_offset: Callable[[int], Awaitable[int]])
         worker_redirect_stdouts=False,
     )
     app.settings = settings
-    app.next_offset = next_offset
+    app.assign = assign
     return app

@@ -1,7 +1,7 @@
 """Faults of the projections' room. None is ever skipped: each ends the process, which starts again.
 
 ProjectionError
-├── RecordsMissing      a hole in a partition's sequence, or in the log's positions
+├── RecordsMissing      a partition's records leave out positions of the log
 ├── RecordBroken        a record's lines do not fit its head
 ├── ViewsRolledBack     Redis is behind, or elsewhere than, what this worker wrote
 └── ViewBroken          a stored view cannot be what this projection wrote
@@ -13,12 +13,11 @@ class ProjectionError(Exception):
 
 
 class RecordsMissing(ProjectionError):
-    """expected, found: sequences or positions, as `unit` says."""
+    """expected: the first position not covered. found: the first one of the record that came."""
 
-    def __init__(self, *, partition: int, unit: str, expected: int, found: int) -> None:
-        super().__init__(f"partition {partition}: {unit} {expected} is missing, got {found}")
+    def __init__(self, *, partition: int, expected: int, found: int) -> None:
+        super().__init__(f"partition {partition}: position {expected} is missing, got {found}")
         self.partition = partition
-        self.unit = unit
         self.expected = expected
         self.found = found
 
@@ -31,7 +30,7 @@ class ViewsRolledBack(ProjectionError):
     """Redis was emptied or went back in time while this worker ran."""
 
     def __init__(self, *, partition: int, expected: int, found: int) -> None:
-        super().__init__(f"partition {partition}: views at sequence {found}, not {expected}")
+        super().__init__(f"partition {partition}: views at position {found}, not {expected}")
         self.partition = partition
         self.expected = expected
         self.found = found

@@ -36,7 +36,7 @@ class MemoryViews:
         self, partition: int, batch: Batch, *, expected: Checkpoint, reached: Checkpoint
     ) -> Checkpoint | None:
         found = self.checkpoints.get(partition, Checkpoint())
-        if (found.sequence, found.epoch) != (expected.sequence, expected.epoch):
+        if (found.position, found.epoch) != (expected.position, expected.epoch):
             return found
         self.apply(partition, batch)
         self.checkpoints[partition] = reached

@@ -1,8 +1,8 @@
 """One partition's worker: which record may be folded, and what a refused commit means.
 
-Correct whatever redelivers: records at or before the stored sequence are dropped, the next is
-folded, a hole raises. Kafka's own committed offsets are never trusted. Knows neither Faust nor
-Redis.
+Correct whatever redelivers: each record says which positions it covers, so what the views hold
+already is dropped, what follows is folded, a hole raises. It holds even when two relays wrote, or the
+topics were made anew. Kafka's own committed offsets are never trusted. Knows neither Faust nor Redis.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class PartitionWorker:
             if checkpoint is None:
                 checkpoint = await self._store.checkpoint(self._partition)
                 await self._folder.load(self._store)
-            if record.head.sequence <= checkpoint.sequence:
+            if record.head.last <= checkpoint.position:
                 self._checkpoint = checkpoint
                 return checkpoint
             self._check_follows(record.head, checkpoint)
@@ -70,7 +70,7 @@ class PartitionWorker:
             record.head, record.value, after=checkpoint.position, reader=self._store
         )
         reached = Checkpoint(
-            position=max(checkpoint.position, record.head.last),
+            position=record.head.last,
             sequence=record.head.sequence,
             offset=record.offset,
             epoch=checkpoint.epoch or self._new_epoch(),
@@ -81,24 +81,14 @@ class PartitionWorker:
         if found is None:
             return reached
         same_line = found.epoch == checkpoint.epoch or not checkpoint.epoch
-        if not same_line or found.sequence <= checkpoint.sequence:
+        if not same_line or found.position <= checkpoint.position:
             raise ViewsRolledBack(
-                partition=self._partition, expected=checkpoint.sequence, found=found.sequence
+                partition=self._partition, expected=checkpoint.position, found=found.position
             )
         return None
 
     def _check_follows(self, head: RecordHead, checkpoint: Checkpoint) -> None:
-        if head.sequence != checkpoint.sequence + 1:
-            raise RecordsMissing(
-                partition=self._partition,
-                unit="sequence",
-                expected=checkpoint.sequence + 1,
-                found=head.sequence,
-            )
         if head.first > checkpoint.position + 1:
             raise RecordsMissing(
-                partition=self._partition,
-                unit="position",
-                expected=checkpoint.position + 1,
-                found=head.first,
+                partition=self._partition, expected=checkpoint.position + 1, found=head.first
             )

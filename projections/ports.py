@@ -48,6 +48,6 @@ class ViewStore(ViewReader, Protocol):
         """Apply batch and checkpoint in one atomic step, if the stored checkpoint is `expected`.
 
         None when applied; otherwise nothing was written and the checkpoint found is returned.
-        Only sequence and epoch are compared.
+        Only position and epoch are compared.
         """
         ...

@@ -24,13 +24,13 @@ DATABASES = {
     views.ACCOUNTS: (views.TRADING_DB, views.CONTRIBUTION_DB),
 }
 
-# KEYS: checkpoint, feed. ARGV: home database, expected sequence and epoch, four values of the new
+# KEYS: checkpoint, feed. ARGV: home database, expected position and epoch, four values of the new
 # checkpoint, entries the feed keeps, then MessagePack of [commands, publications]; a command is its
 # database and its words. One packed argument costs the client a tenth of a thousand plain ones.
 COMMIT_SCRIPT = """
 local home = ARGV[1]
 redis.call('SELECT', home)
-local stored = redis.call('HMGET', KEYS[1], 'sequence', 'epoch', 'position', 'offset')
+local stored = redis.call('HMGET', KEYS[1], 'position', 'epoch', 'sequence', 'offset')
 if (stored[1] or '0') ~= ARGV[2] or (stored[2] or '') ~= ARGV[3] then
   return {stored[1] or '0', stored[2] or '', stored[3] or '0', stored[4] or '-1'}
 end
@@ -110,7 +110,7 @@ class RedisViews:
             keys=keys,
             args=[
                 self._home,
-                expected.sequence,
+                expected.position,
                 expected.epoch,
                 reached.sequence,
                 reached.epoch,
@@ -122,7 +122,7 @@ class RedisViews:
         )
         if found is None:
             return None
-        sequence, epoch, position, offset = found
+        position, epoch, sequence, offset = found
         return Checkpoint(
             sequence=int(sequence),
             epoch=epoch.decode(),

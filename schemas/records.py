@@ -3,9 +3,9 @@
 The value is JSON lines separated by a newline. In ledger.events line i is the stored payload of
 position first + i, the exact bytes of the log. In ledger.postings each line is a UserEffect that
 names its own position; `last` then says that the partition is complete up to it, even if the value
-is empty. Header values are ASCII: first, last (positions), sequence (1, 2, 3 … per partition, so
-that a consumer can tell a re-send from a hole), hash (hex, of the event at `last`; ledger.events
-only).
+is empty. Header values are ASCII: first, last (the positions a record covers: readers tell a
+re-send from a hole by them), sequence (1, 2, 3 … per partition, for people), hash (hex, of the event
+at `last`; ledger.events only).
 """
 
 from collections.abc import Iterable

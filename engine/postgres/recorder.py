@@ -111,19 +111,30 @@ class LedgerRecorder(PostgresApplicationRecorder):
         """Take the lead on a fresh connection; waits for the old leader's batch in flight."""
         self.close_writer()
         try:
-            self._writer = writer = psycopg.connect(autocommit=True, **self._connection_arguments())
+            writer = psycopg.connect(autocommit=True, **self._connection_arguments())
+        except psycopg.Error as exc:
+            raise StoreUnavailable(f"cannot take the lead: {exc}") from exc
+        try:
+            self._head = self._take_lead(writer)
+        except StoreUnavailable:
+            writer.close()
+            raise
+        self._writer = writer
+        return self._head
+
+    def _take_lead(self, writer: psycopg.Connection[Any]) -> Head:
+        try:
             row = writer.execute(self._sql(_LEAD)).fetchone()
         except psycopg.Error as exc:
             raise StoreUnavailable(f"cannot take the lead: {exc}") from exc
         if row is None:
             raise StoreUnavailable("the head row is missing; run `durian migrate`")
-        self._head = Head(*row)
         prepared = writer.pgconn.prepare(
             _APPEND, self._sql(_APPEND_SQL).as_bytes(writer), _APPEND_TYPES
         )
         if prepared.status != ExecStatus.COMMAND_OK:
             raise StoreUnavailable(prepared.get_error_message())
-        return self._head
+        return Head(*row)
 
     def close_writer(self) -> None:
         """Give up the writing connection; the epoch stays taken."""

@@ -156,7 +156,7 @@ def _price_rows(market: MarketPicture, width: int, height: int) -> list[Text]:
         facts = [
             Text(f"{arrow} {percent:+.2f} % 24h", style),
             Text(f"{_at_step(ticker.low, step)} to {_at_step(ticker.high, step)}"),
-            Text(f"{_compact(ticker.volume)} {market.market.base_asset} traded", "dim"),
+            Text(f"vol {_compact(ticker.volume)} {market.market.base_asset}", "dim"),
         ]
     room = width - chart.big_width(price) - 1
     if height < 8 or room < 10:
@@ -295,7 +295,7 @@ def _short(amount: str) -> str:
 
 def _compact(amount: str) -> str:
     value = float(amount)
-    for bound, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for bound, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if value >= bound:
-            return f"{value / bound * (1 if bound != 1e4 else 10):,.1f}{suffix}"
+            return f"{value / unit:,.1f}{suffix}"
     return f"{value:,.1f}"

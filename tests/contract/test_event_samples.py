@@ -1,7 +1,8 @@
 """One recorded payload per event type and version, kept for ever: they must read and write alike.
 
 A sample is the stored bytes of one event in samples/<type>.v<version>.json, made by the first
-release that wrote it. It is never edited; a changed shape is a new version with a sample of its own.
+release that wrote it. It is never edited: a field may be added at the end, with a default; any
+other change is a new version with a sample of its own.
 """
 
 from pathlib import Path
@@ -20,7 +21,8 @@ def test_sample_reads_as_a_current_event(sample: Path) -> None:
     kind, _, version = sample.stem.partition(".v")
     assert event.__struct_config__.tag == kind
     if topic_of(event) == f"{kind}:{version}":
-        assert encode_event(event) == sample.read_bytes()
+        unclosed = sample.read_bytes().removesuffix(b"}")
+        assert encode_event(event).startswith(unclosed)
 
 
 def test_every_current_event_has_a_sample_of_its_version() -> None:

@@ -243,7 +243,7 @@ async def expect(
             {"quantity": "100000000"},
             422,
             "insufficient_funds",
-            {"asset": "CNY", "needed": "250000000.00000000", "available": "1000000.00000000"},
+            {"asset": "CNY", "needed": "250000000.00000000", "available": "999997.50000000"},
         ),
         ({"client_order_id": "first"}, 409, "duplicate_client_order_id", {"order_id": 1}),
         ({"market": "x" * 100_000}, 413, "payload_too_large", {}),

@@ -213,6 +213,25 @@ def test_records_sent_twice_change_nothing(workers: Workers) -> None:
     assert workers.differences(log) == []
 
 
+def test_topics_lost_and_filled_again_leave_the_views_as_they_are(workers: Workers) -> None:
+    log = random_log(26, seconds=2_000, trades=100)
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    _publish_range(workers, _parts(log), slice(0, 30))
+    workers.wait_position(30 * RECORD_EVENTS)
+    assert set(workers.terminate().values()) == {0}
+    asyncio.run(_recreate_topics(workers.bootstrap))
+    refilled = {
+        EVENTS_TOPIC: [event_records(log, (333,))],
+        POSTINGS_TOPIC: effect_records(log, (333,)),
+    }
+    _publish_range(workers, refilled, slice(0, None))
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    workers.wait_position(len(log))
+    assert workers.differences(log) == []
+
+
 def test_hole_ends_the_worker_without_touching_its_views(workers: Workers) -> None:
     log = random_log(23, seconds=2_000, trades=50)
     parts = _parts(log)
@@ -222,7 +241,7 @@ def test_hole_ends_the_worker_without_touching_its_views(workers: Workers) -> No
     process = workers.processes[views.MARKET]
     _wait(lambda: process.poll() is not None, lambda: workers.log(views.MARKET)[-3_000:])
     assert process.returncode == 1
-    assert "sequence 6 is missing" in workers.log(views.MARKET)
+    assert f"position {5 * RECORD_EVENTS + 1} is missing" in workers.log(views.MARKET)
     (checkpoint,) = workers.checkpoints(views.MARKET)
     assert (checkpoint.sequence, checkpoint.position) == (5, 5 * RECORD_EVENTS)
 

@@ -13,7 +13,7 @@ from schemas.effects import (
 
 
 @pytest.mark.parametrize(
-    ("user_id", "partition"), [("alice", 0), ("bob", 2), ("user:\u00e9", 0), ("", 0), ("u1", 2)]
+    ("user_id", "partition"), [("alice", 3), ("bob", 0), ("123456789", 0xCBF43926 % 4), ("", 0)]
 )
 def test_a_users_partition_never_changes(user_id: str, partition: int) -> None:
     assert partition_of(user_id, 4) == partition
