@@ -32,7 +32,7 @@ class LogCorrupt(EngineError):
     def __init__(self, position: int, reason: str) -> None:
         self.position = position
         self.reason = reason
-        super().__init__(f"position {position}: {reason}; run `durian audit verify`")
+        super().__init__(f"position {position}: {reason}; docs/audit.md says how to look")
 
 
 class KafkaDisagrees(EngineError):

@@ -177,5 +177,8 @@ def _sole_supervisor(data_dir: DataDir) -> Iterator[None]:
         try:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StackBusy(f"a supervisor already runs in {data_dir.root}") from None
+            raise StackBusy(
+                f"a stack already runs in {data_dir.root}; "
+                "`durian view` shows it, `durian down` stops it"
+            ) from None
         yield

@@ -1,8 +1,9 @@
 """One partition's worker: which record may be folded, and what a refused commit means.
 
 Correct whatever redelivers: each record says which positions it covers, so what the views hold
-already is dropped, what follows is folded, a hole raises. It holds even when two relays wrote, or the
-topics were made anew. Kafka's own committed offsets are never trusted. Knows neither Faust nor Redis.
+already is dropped, what follows is folded, a hole raises. It holds even when two relays wrote, or
+the topics were made anew. Kafka's own committed offsets are never trusted. Knows neither Faust nor
+Redis.
 """
 
 from collections.abc import Callable

@@ -4,8 +4,8 @@ The value is JSON lines separated by a newline. In ledger.events line i is the s
 position first + i, the exact bytes of the log. In ledger.postings each line is a UserEffect that
 names its own position; `last` then says that the partition is complete up to it, even if the value
 is empty. Header values are ASCII: first, last (the positions a record covers: readers tell a
-re-send from a hole by them), sequence (1, 2, 3 … per partition, for people), hash (hex, of the event
-at `last`; ledger.events only).
+re-send from a hole by them), sequence (1, 2, 3 … per partition, for people), hash (hex, of the
+event at `last`; ledger.events only).
 """
 
 from collections.abc import Iterable

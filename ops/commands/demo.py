@@ -1,6 +1,7 @@
 """`durian demo`: the whole system with simulated users, live or from a tape of real trades."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from ops.demo import tape as tapes
 from ops.demo.progress import open_progress
 from ops.demo.summary import TapeSummary, summarise
 from ops.demo.warp import warp
-from ops.errors import Exit, UsageError
+from ops.errors import Exit, StackNotReady, UsageError
 from ops.live_view import show_live_view
 from ops.plan import StackOptions
 from ops.positions import wait_for_views
@@ -105,16 +106,22 @@ async def _live(config: Config, data_dir: Path) -> None:
         remember_started(stack.data_dir, working_directory())
         try:
             await stack.wait_ready()
+        except StackNotReady:
+            if stack.stop_requested():
+                return
+            raise
         finally:
             report.close()
         click.echo("\n".join([f"ready in {stack.status().data}", *address_lines(stack.status())]))
         view = asyncio.create_task(show_live_view(stack.config))
         stopped = asyncio.create_task(stack.wait_stopped())
         await asyncio.wait([view, stopped], return_when=asyncio.FIRST_COMPLETED)
+        click.echo("stopping", err=True)
         view.cancel()
-        await asyncio.gather(view, return_exceptions=True)
         stack.request_stop()
         await stopped
+        with contextlib.suppress(asyncio.CancelledError):
+            await view
 
 
 async def _replay(config: Config, run: TapeRun) -> bool:

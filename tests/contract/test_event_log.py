@@ -172,6 +172,13 @@ class EventLogContract:
         assert head.position == 10_000
         assert [event.position for event in _stored(log)] == list(range(1, 10_001))
 
+    def test_a_batch_larger_than_any_socket_buffer_does_not_hang(self, open_log: OpenLog) -> None:
+        log = open_log()
+        log.lead()
+        batch = [StoredEvent("s", v, "t:1", b"%d" % v * 10_000) for v in range(1, 1_001)]
+        assert _append(log, batch).position == 1_000
+        assert [event.payload for event in _stored(log)] == [event.state for event in batch]
+
     def test_a_reader_never_sees_a_hole_while_batches_arrive(self, open_log: OpenLog) -> None:
         log, reader = open_log(), open_log()
         log.lead()

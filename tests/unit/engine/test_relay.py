@@ -38,7 +38,6 @@ class TailTwin:
 
     def __init__(self, log: Sequence[LoggedEvent]) -> None:
         self.log = list(log)
-        self._never = asyncio.Event()
 
     async def page(self, after: int, limit: int) -> Sequence[LoggedEvent]:
         return self.log[after : after + limit]
@@ -47,7 +46,7 @@ class TailTwin:
         # Nobody makes the log grow while a relay runs, so a moment is as good as the timeout.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout, 0.001)):
-                await self._never.wait()
+                await asyncio.Event().wait()
 
 
 class BrokerDown(Exception):
