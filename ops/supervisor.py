@@ -165,7 +165,9 @@ class Supervisor:
         if life.part.prepare is not None:
             await asyncio.to_thread(life.part.prepare)
         life.child = child = await Child.start(life.part, self._data_dir, notify_socket)
-        self._update(life, state="starting", process=child.identity)
+        # A quick child may have said READY=1 before we hear that it was started.
+        known = life.status
+        self._update(life, state=known.state, process=child.identity, text=known.text)
         asking = asyncio.create_task(self._ask_until_ready(life))
         exited = asyncio.create_task(child.wait())
         stopping = asyncio.create_task(self._stop_after_users(life))
