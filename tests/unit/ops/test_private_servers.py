@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,17 +95,17 @@ def test_postgres_keeps_rows_through_kill_9_and_a_stale_pid_file(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change to another user")
-def test_postgres_runs_as_its_own_user_where_that_user_can_pass(tmp_path: Path) -> None:
+def test_postgres_runs_as_its_own_user_where_that_user_can_pass() -> None:
     try:
         expected = pwd.getpwnam("postgres").pw_uid
     except KeyError:
         pytest.skip("this machine has no user postgres")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/tmp"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    data_dir = open_data_dir(tmp_path / "ledger")
-    asyncio.run(_postgres_story(data_dir))
-    assert (data_dir.postgres / "data").stat().st_uid == expected
+    # Not tmp_path: every pytest that starts closes their common parent to other users again.
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o711)
+        data_dir = open_data_dir(Path(directory) / "ledger")
+        asyncio.run(_postgres_story(data_dir))
+        assert (data_dir.postgres / "data").stat().st_uid == expected
 
 
 def test_redis_asks_for_its_password_and_survives_kill_9(tmp_path: Path) -> None:
