@@ -1,57 +1,52 @@
 """One market's resting orders: price-time priority, integers only. Knows nothing of funds.
 
-Invariant: the book is never crossed (best bid < best ask) between events of different orders.
+Invariant: the book is never crossed (best bid < best ask) between events of different commands.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from sys import intern
 
-from schemas.events import Side
+import msgspec
+
+from schemas.events import OrderPlaced, SelfTradePrevention, Side
 
 
-class Order:
-    """An open order; leaves_minor is the base quantity that has not traded yet, held_minor what it
-    holds.
-    """
+class Order(msgspec.Struct, gc=False):
+    """An open order. leaves_minor: base quantity that has not traded yet."""
 
-    __slots__ = (
-        "held_asset",
-        "held_minor",
-        "leaves_minor",
-        "market_id",
-        "order_id",
-        "price_minor",
-        "side",
-        "user_id",
+    order_id: int
+    user_id: str
+    market_id: str
+    side: Side
+    price_minor: int | None
+    leaves_minor: int
+    held_asset: str
+    held_minor: int
+    post_only: bool
+    self_trade_prevention: SelfTradePrevention
+
+
+def placed(event: OrderPlaced) -> Order:
+    """The open order that a placement starts."""
+    return Order(
+        event.order_id,
+        intern(event.user_id),
+        intern(event.market_id),
+        event.side,
+        event.price_minor,
+        event.quantity_minor,
+        intern(event.held_asset),
+        event.held_minor,
+        event.post_only,
+        event.self_trade_prevention,
     )
-
-    def __init__(
-        self,
-        *,
-        order_id: int,
-        user_id: str,
-        market_id: str,
-        side: Side,
-        price_minor: int | None,
-        leaves_minor: int,
-        held_asset: str,
-        held_minor: int,
-    ) -> None:
-        self.order_id = order_id
-        self.user_id = user_id
-        self.market_id = market_id
-        self.side = side
-        self.price_minor = price_minor
-        self.leaves_minor = leaves_minor
-        self.held_asset = held_asset
-        self.held_minor = held_minor
 
 
 class BookSide:
-    """One side. Levels are kept in a dict per price (first in, first out) and a sorted list of
-    prices.
+    """One side: a queue per price level, and the levels' ranks sorted so that the last is the best.
 
-    The list is sorted so that its last element is the best price: asks are stored negated.
+    A rank is the price, negated for asks.
     """
 
     __slots__ = ("_levels", "_ranks", "_sign")
@@ -83,6 +78,10 @@ class BookSide:
     def best_price_minor(self) -> int | None:
         return self._ranks[-1] * self._sign if self._ranks else None
 
+    def crosses(self, limit_minor: int) -> bool:
+        """Whether a taker of this side with that limit would trade."""
+        return bool(self._ranks) and self._ranks[-1] >= limit_minor * self._sign
+
     def queue(self) -> Iterator[tuple[int, Order]]:
         """(price_minor, order) in the order in which a taker meets them."""
         for rank in reversed(self._ranks):
@@ -90,18 +89,23 @@ class BookSide:
             for order in self._levels[rank].values():
                 yield price_minor, order
 
+    def levels(self) -> Iterator[tuple[int, list[Order]]]:
+        """(price_minor, its orders, oldest first), best price first."""
+        for rank in reversed(self._ranks):
+            yield rank * self._sign, list(self._levels[rank].values())
+
 
 class Book:
     """Both sides of one market."""
 
-    __slots__ = ("_asks", "_bids")
+    __slots__ = ("asks", "bids")
 
     def __init__(self) -> None:
-        self._bids = BookSide("buy")
-        self._asks = BookSide("sell")
+        self.bids = BookSide("buy")
+        self.asks = BookSide("sell")
 
     def side(self, side: Side) -> BookSide:
-        return self._bids if side == "buy" else self._asks
+        return self.bids if side == "buy" else self.asks
 
     def opposite(self, side: Side) -> BookSide:
-        return self._asks if side == "buy" else self._bids
+        return self.asks if side == "buy" else self.bids

@@ -22,6 +22,9 @@ def effects_of(position: int, event: events.LedgerEvent) -> list[UserEffect]:
         case events.ContributionGranted():
             contribution = _granted(event)
             changes[event.user_id] = []
+        case events.ContributionAdjusted():
+            contribution = _adjusted(event)
+            changes[event.user_id] = []
         case events.ContributionExpired():
             contribution = _expired(event)
             changes[event.user_id] = []
@@ -54,7 +57,19 @@ def _granted(event: events.ContributionGranted) -> ContributionChange:
         entry_index=event.entry_index,
         entry_fraction=event.entry_fraction,
         grant_id=event.grant_id,
+        grant_weight=event.weight,
         source=event.source,
+        expires_second=event.expires_second,
+    )
+
+
+def _adjusted(event: events.ContributionAdjusted) -> ContributionChange:
+    return ContributionChange(
+        weight_delta=event.weight - event.weight_before,
+        entry_index=event.entry_index,
+        entry_fraction=event.entry_fraction,
+        grant_id=event.grant_id,
+        grant_weight=event.weight,
         expires_second=event.expires_second,
     )
 

@@ -4,7 +4,7 @@ Source: ADR 0003. The tick of second t uses the weights left by all events befor
 expires at second t is gone before t's allocation.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from schemas import accrual
 from schemas.events import EmissionScheduled, LedgerOpened, MiningAllocated
@@ -84,6 +84,10 @@ def evolve_allocated(mining: Mining, event: MiningAllocated) -> None:
 
 
 def evolve_scheduled(mining: Mining, event: EmissionScheduled) -> None:
-    at = bisect_right(mining.starts, event.from_second)
+    """A later entry for the same second replaces the earlier one."""
+    at = bisect_left(mining.starts, event.from_second)
+    if at < len(mining.starts) and mining.starts[at] == event.from_second:
+        mining.rewards[at] = event.reward_minor
+        return
     mining.starts.insert(at, event.from_second)
     mining.rewards.insert(at, event.reward_minor)

@@ -82,7 +82,7 @@ class Sequencer:
         epoch = EpochStarted(at_ns=self.state.at_ns, epoch=head.epoch, started_at_ns=started_at_ns)
         self._take(batch, (epoch,))
         if self.state.mining is None:
-            for command in _genesis_commands(genesis, self.state.at_ns // SECOND_NS):
+            for command in genesis.commands(self.state.at_ns // SECOND_NS):
                 decided = ledger.decide(command, self.state, self.state.at_ns)
                 if isinstance(decided, Rejection):
                     raise LogCorrupt(1, f"genesis is refused: {decided}")
@@ -216,14 +216,3 @@ class Sequencer:
             await self.log.append(batch.events)
         for answer, outcome in batch.answers:
             answer(outcome)
-
-
-def _genesis_commands(genesis: Genesis, genesis_second: int) -> tuple[commands.LedgerCommand, ...]:
-    opening = commands.OpenLedger(
-        genesis_second=genesis_second,
-        mined_asset=genesis.mined_asset,
-        pool_minor=genesis.pool_minor,
-        assets=genesis.assets,
-        emission=genesis.emission,
-    )
-    return (opening, *genesis.markets)

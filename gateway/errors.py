@@ -51,6 +51,8 @@ _STATUS: dict[str, HTTPStatus] = {
     RejectionCode.DUPLICATE_GRANT: HTTPStatus.CONFLICT,
     RejectionCode.DUPLICATE_CLIENT_ORDER_ID: HTTPStatus.CONFLICT,
     RejectionCode.UNKNOWN_ORDER: HTTPStatus.NOT_FOUND,
+    RejectionCode.UNKNOWN_GRANT: HTTPStatus.NOT_FOUND,
+    RejectionCode.UNKNOWN_GRANT: HTTPStatus.NOT_FOUND,
 }
 
 

@@ -27,7 +27,11 @@ def order_result(accepted: Accepted, market: MarketView) -> OrderResult:
         if isinstance(event, TradeExecuted)
     ]
     filled = sum(trade.quantity for trade in trades)
-    is_cancelled = any(isinstance(event, OrderCancelled) for event in accepted.events)
+    # Self-trade prevention may have cancelled others of the user's orders in the same step.
+    is_cancelled = any(
+        isinstance(event, OrderCancelled) and event.order_id == placed.order_id
+        for event in accepted.events
+    )
     return OrderResult(
         order_id=placed.order_id,
         client_order_id=placed.client_order_id,

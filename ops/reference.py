@@ -13,7 +13,7 @@ from msgspec import inspect as shapes
 from gateway.errors import status_of
 from schemas import publications
 from schemas.commands import LedgerCommand
-from schemas.events import EVENT_TYPES, AssetSpec, Event, LedgerEvent
+from schemas.events import EVENT_TYPES, AssetSpec, Event, LedgerEvent, MarketRules
 from schemas.rejections import RejectionCode
 from schemas.streams import stream_id
 
@@ -96,43 +96,71 @@ _MEANING: dict[RejectionCode, tuple[str, str]] = {
         "field, allowed",
     ),
     RejectionCode.INVALID_ASSET: (
-        "at genesis, an asset id is repeated or bad, or a scale is not 0 to 18; for a market, base"
-        " and quote are the same",
-        "assets, scale or quote_asset",
+        "at genesis, an asset id is repeated or bad, or a scale is not 0 to 18",
+        "assets or scale",
     ),
     RejectionCode.INVALID_AMOUNT: (
-        "an amount, quantity, price or pool is not above 0, or above 10**36 minor units",
-        "the field",
+        "an amount, quantity, price or pool is below its least value or above 10**36 minor units",
+        "field, least",
     ),
     RejectionCode.INVALID_SCHEDULE: (
-        "genesis second or emission are out of bounds, or the entries' starts do not rise",
-        "the field",
+        "genesis second or emission are out of bounds, the entries' starts do not rise, or a new"
+        " entry does not begin after the current second",
+        "the field, or now_second",
     ),
     RejectionCode.INVALID_STEP: (
         "tick or lot is not above 0, or tick x lot is not a whole number of quote minor units",
         "tick_minor, lot_minor",
     ),
-    RejectionCode.INVALID_BURN: ("burn_bps is not 0 to 9,999", "burn_bps"),
-    RejectionCode.INVALID_WEIGHT: ("a weight is not 1 to 2**63", "allowed"),
+    RejectionCode.INVALID_RULES: (
+        "a market's rule is out of its limits, or base and quote are the same asset",
+        "field, least, most, or quote_asset",
+    ),
+    RejectionCode.INVALID_WEIGHT: (
+        "a weight is not 1 to 2**63; 0 is allowed when a grant is adjusted",
+        "least, most",
+    ),
     RejectionCode.INVALID_EXPIRY: (
         "expires_second is not later than the current second (or later than 2**40)",
         "now_second",
     ),
     RejectionCode.INVALID_ORDER: (
-        "a limit order has no price, or a market order has one; also advance_clock on a wall clock",
-        "price_minor or clock",
+        "an order's fields do not go together (docs/rules.md); also advance_clock on a wall clock",
+        "field, allowed, or clock",
     ),
     RejectionCode.UNKNOWN_ASSET: ("the ledger has no such asset", "asset_id"),
     RejectionCode.MARKET_ALREADY_OPEN: ("the market id is taken", "market_id"),
     RejectionCode.UNKNOWN_MARKET: ("there is no such market", "market_id"),
+    RejectionCode.ACCOUNT_FROZEN: ("the user's account is frozen", "user_id"),
+    RejectionCode.ACCOUNT_NOT_FROZEN: ("the account is not frozen", "user_id"),
+    RejectionCode.UNKNOWN_GRANT: ("the user holds no such grant in force", "grant_id"),
+    RejectionCode.MARKET_HALTED: ("the market takes no orders now", "market_id"),
+    RejectionCode.MARKET_NOT_HALTED: ("the market is not halted", "market_id"),
+    RejectionCode.PRICE_OUTSIDE_BAND: (
+        "the limit price is too far from the last trade's",
+        "last_price_minor, band_bps",
+    ),
+    RejectionCode.BELOW_MIN_NOTIONAL: (
+        "price x quantity, or the budget, is below the market's minimum",
+        "min_notional_minor",
+    ),
+    RejectionCode.TOO_MANY_OPEN_ORDERS: (
+        "the user has as many open orders in the market as it allows",
+        "open_orders_max",
+    ),
+    RejectionCode.POST_ONLY_WOULD_TRADE: ("a post_only order would trade at once", "price_minor"),
+    RejectionCode.NO_OPEN_ORDERS: ("there is no open order to cancel", "user_id"),
     RejectionCode.PRICE_OFF_TICK: ("the price is no multiple of the market's tick", "tick_minor"),
     RejectionCode.QUANTITY_OFF_LOT: ("the quantity is no multiple of the lot", "lot_minor"),
     RejectionCode.ACCOUNT_ALREADY_OPEN: ("the user has an account", "user_id"),
     RejectionCode.UNKNOWN_ACCOUNT: ("the user has no account yet", "user_id"),
-    RejectionCode.DUPLICATE_REFERENCE: ("a deposit with this reference is booked", "reference"),
-    RejectionCode.DUPLICATE_GRANT: ("the user holds a grant with this id", "grant_id"),
+    RejectionCode.DUPLICATE_REFERENCE: (
+        "a deposit or withdrawal with this reference is booked",
+        "reference",
+    ),
+    RejectionCode.DUPLICATE_GRANT: ("the user has or had a grant with this id", "grant_id"),
     RejectionCode.DUPLICATE_CLIENT_ORDER_ID: (
-        "this user has placed an order with this id, whatever became of it",
+        "this user has placed an order with this id within 48 hours, or it is still open",
         "order_id",
     ),
     RejectionCode.UNKNOWN_ORDER: ("the user has no open order with this number", "order_id"),
@@ -143,7 +171,7 @@ _MEANING: dict[RejectionCode, tuple[str, str]] = {
     ),
     RejectionCode.NO_LIQUIDITY: ("a market order finds no order to meet", "market_id"),
     RejectionCode.INSUFFICIENT_FUNDS: (
-        "the available balance, after a settlement if that helps, is less than the order holds",
+        "the available balance, after a settlement if that helps, is less than is needed",
         "asset_id, needed_minor, available_minor",
     ),
 }
@@ -173,7 +201,9 @@ def events_page() -> str:
     parts += [f"| [{_tag(kind)}](#{_tag(kind)}) | `{_stream(kind)}` |" for kind in EVENT_TYPES]
     for kind in EVENT_TYPES:
         parts += ["", *_event_section(kind)]
-    parts += ["", "## Parts of events", "", "### AssetSpec", "", *_struct_lines(AssetSpec)]
+    parts += ["", "## Parts of events"]
+    for part in (AssetSpec, MarketRules):
+        parts += ["", f"### {part.__name__}", "", *_struct_lines(part)]
     return "\n".join(parts) + "\n"
 
 
@@ -219,7 +249,9 @@ def _tag(kind: type[Event]) -> str:
 
 def _stream(kind: type[Event]) -> str:
     names: dict[str, Any] = {
-        field.name: f"<{field.name}>" for field in msgspec.structs.fields(kind) if field.required
+        field.name: f"<{field.name}>"
+        for field in msgspec.structs.fields(kind)
+        if field.required or field.name == "market_id"
     }
     event: Any = kind(**names)
     return stream_id(event)
@@ -229,6 +261,8 @@ def _type_name(shape: shapes.Type) -> str:
     match shape:
         case shapes.IntType():
             return "integer"
+        case shapes.BoolType():
+            return "boolean"
         case shapes.StrType():
             return "string"
         case shapes.NoneType():

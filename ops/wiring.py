@@ -1,6 +1,7 @@
 """Where rooms are joined: the engine, the relay and the migration, built from one Config."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -79,6 +80,8 @@ async def run_engine(config: Config) -> None:
         sequencer = Sequencer(recorder, clock)
         notifier.status("folding the log")
         await sequencer.start(read_genesis(config.genesis))
+        # The folded state lives as long as the process: no garbage collection walks it again.
+        gc.freeze()
         stop_on_signals(sequencer.stop)
         host, port = address_of(require(config, "engine_url"))
         server = await serve(sequencer, host, port)

@@ -14,11 +14,10 @@ def add_change(view: ContributionView, change: ContributionChange, position: int
     assert view.weight >= 0, change
     if change.grant_id is None:
         return
-    if change.weight_delta > 0:
+    before = view.grants.pop(change.grant_id, None)
+    if change.grant_weight:
         view.grants[change.grant_id] = GrantView(
-            source=change.source or "",
-            weight=change.weight_delta,
+            source=change.source or (before.source if before else ""),
+            weight=change.grant_weight,
             expires_second=change.expires_second,
         )
-    else:
-        del view.grants[change.grant_id]

@@ -74,7 +74,7 @@ class Market:
         self.state.ticker_unpublished = self._touched = True
         scale = self.state.market.base_scale
         burn = publications.Burn(
-            trade_id=event.trade_id,
+            trade_id=event.trade_id or 0,
             time=event.at_ns // MS_NS,
             asset=event.asset_id,
             burned=format_amount(event.amount_minor, scale),

@@ -73,20 +73,31 @@ class MarketsFold:
             case events.TradeExecuted():
                 self._markets[event.market_id].trade(event, position, self._batch)
             case events.AssetBurned():
-                self._markets[event.market_id].burn(event, position, self._batch)
+                if event.market_id is not None:
+                    self._markets[event.market_id].burn(event, position, self._batch)
             case events.LedgerOpened():
                 self._open_ledger(event)
             case events.MarketOpened():
                 self._open_market(event)
+            case events.MarketConfigured():
+                self._configure_market(event)
             case (
                 events.EpochStarted()
                 | events.EmissionScheduled()
                 | events.AccrualSettled()
                 | events.ContributionGranted()
+                | events.ContributionAdjusted()
                 | events.ContributionExpired()
                 | events.AccountOpened()
+                | events.AccountFrozen()
+                | events.AccountUnfrozen()
                 | events.FundsDeposited()
+                | events.FundsWithdrawn()
+                | events.MarketHalted()
+                | events.MarketResumed()
+                | events.ReserveBurnConfigured()
                 | events.OrderPlaced()
+                | events.OrderReduced()
                 | events.OrderCancelled()
             ):
                 pass
@@ -102,6 +113,13 @@ class MarketsFold:
             batch.put(STATE_PLACE, encode(self._state))
             self._state_changed = False
         return batch
+
+    def _configure_market(self, event: events.MarketConfigured) -> None:
+        state = self._state.markets[event.market_id]
+        state.market = msgspec.structs.replace(state.market, burn_bps=event.rules.burn_bps)
+        place = (views.TRADING_DB, views.MARKETS_KEY)
+        self._batch.put_field(place, event.market_id, encode(state.market))
+        self._state_changed = True
 
     def _roll(self, at_ns: int) -> None:
         # All intervals are whole minutes of Unix time, so one comparison per event guards them all.
@@ -128,7 +146,7 @@ class MarketsFold:
             quote_scale=scales[event.quote_asset],
             tick_minor=event.tick_minor,
             lot_minor=event.lot_minor,
-            burn_bps=event.burn_bps,
+            burn_bps=event.rules.burn_bps,
         )
         state = self._state.markets[event.market_id] = MarketState(market=view)
         self._markets[event.market_id] = Market(state, self._offsets, TickerWindow())

@@ -19,7 +19,8 @@ class BalanceChange(msgspec.Struct, frozen=True, array_like=True):
 class ContributionChange(msgspec.Struct, frozen=True, kw_only=True):
     """weight_delta: signed. settled_minor: paid out by this event. entry_*: where accrual restarts.
 
-    grant_id, source, expires_second: the grant that came (weight_delta > 0) or went (< 0), if any.
+    grant_id: of the grant that came, changed or went, if any; grant_weight: its weight from now on,
+    0 when it is over. source: only of a grant that came; a change keeps it.
     """
 
     weight_delta: int = 0
@@ -27,6 +28,7 @@ class ContributionChange(msgspec.Struct, frozen=True, kw_only=True):
     entry_index: int
     entry_fraction: int
     grant_id: str | None = None
+    grant_weight: int = 0
     source: str | None = None
     expires_second: int | None = None
 

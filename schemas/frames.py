@@ -12,7 +12,7 @@ from schemas.commands import Command, LedgerCommand
 from schemas.events import LedgerEvent
 from schemas.rejections import Rejection
 
-FRAME_BYTES_MAX = 1 << 20
+FRAME_BYTES_MAX = 4 << 20
 LENGTH = struct.Struct(">I")
 
 

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from schemas.commands import EmissionEntry, OpenMarket
-from schemas.events import AssetSpec
+from schemas.commands import EmissionEntry, OpenLedger, OpenMarket
+from schemas.events import AssetSpec, MarketRules
 
 
 class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,6 +12,7 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     genesis_second: int | None = None
     mined_asset: str = "DUR"
     pool_minor: int = 63_072_000_00000000
+    treasury_minor: int = 0
     assets: tuple[AssetSpec, ...] = (
         AssetSpec(asset_id="DUR", scale=8),
         AssetSpec(asset_id="CNY", scale=8),
@@ -29,6 +30,18 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             quote_asset="CNY",
             tick_minor=10_000,
             lot_minor=10_000,
-            burn_bps=10,
+            rules=MarketRules(burn_bps=10),
         ),
     )
+
+    def commands(self, genesis_second: int) -> tuple[OpenLedger | OpenMarket, ...]:
+        """What opens this ledger, in order. genesis_second: what None stands for here."""
+        opening = OpenLedger(
+            genesis_second=genesis_second,
+            mined_asset=self.mined_asset,
+            pool_minor=self.pool_minor,
+            treasury_minor=self.treasury_minor,
+            assets=self.assets,
+            emission=self.emission,
+        )
+        return (opening, *self.markets)

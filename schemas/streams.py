@@ -17,17 +17,35 @@ def stream_id(event: events.LedgerEvent) -> str:
     match event:
         case events.MiningAllocated():
             return MINING_STREAM
-        case events.EpochStarted() | events.LedgerOpened() | events.EmissionScheduled():
+        case events.AssetBurned():
+            return f"market:{event.market_id}" if event.market_id else LEDGER_STREAM
+        case (
+            events.EpochStarted()
+            | events.LedgerOpened()
+            | events.EmissionScheduled()
+            | events.ReserveBurnConfigured()
+        ):
             return LEDGER_STREAM
-        case events.MarketOpened() | events.TradeExecuted() | events.AssetBurned():
+        case (
+            events.MarketOpened()
+            | events.MarketConfigured()
+            | events.MarketHalted()
+            | events.MarketResumed()
+            | events.TradeExecuted()
+        ):
             return f"market:{event.market_id}"
         case (
             events.AccountOpened()
+            | events.AccountFrozen()
+            | events.AccountUnfrozen()
             | events.FundsDeposited()
+            | events.FundsWithdrawn()
             | events.AccrualSettled()
             | events.ContributionGranted()
+            | events.ContributionAdjusted()
             | events.ContributionExpired()
             | events.OrderPlaced()
+            | events.OrderReduced()
             | events.OrderCancelled()
         ):
             return f"user:{event.user_id}"

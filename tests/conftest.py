@@ -1,6 +1,6 @@
 """How much Hypothesis tries, and which fixture plugins exist. Fixtures live in tests/fixtures/.
 
-`--hypothesis-profile NAME` chooses: quick (default), ci, deep.
+`--hypothesis-profile NAME` chooses: quick (default), ci, deep (what CI runs).
 """
 
 from pathlib import Path
@@ -26,6 +26,7 @@ def pytest_configure() -> None:
         settings.register_profile(
             name,
             max_examples=examples,
+            stateful_step_count=60,
             deadline=None,
             print_blob=True,
             suppress_health_check=slow_is_no_fault,

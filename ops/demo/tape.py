@@ -18,7 +18,7 @@ import msgspec
 from ops.errors import UsageError
 from schemas.amounts import AmountError, format_amount, parse_amount
 from schemas.commands import OpenMarket
-from schemas.events import AssetSpec, Side
+from schemas.events import AssetSpec, MarketRules, Side
 from schemas.genesis import Genesis
 
 HEADER = ["time_ms", "trade_id", "price", "quantity", "taker_side"]
@@ -112,7 +112,7 @@ def read_tape(
         quote_asset=quote,
         tick_minor=_step("--tick", tick or _power(tick_decimals), quote_scale),
         lot_minor=_step("--lot", lot or _power(lot_decimals), base_scale),
-        burn_bps=burn_bps,
+        rules=MarketRules(burn_bps=burn_bps),
     )
     assets = (
         AssetSpec(asset_id=base, scale=base_scale),

@@ -135,4 +135,4 @@ def _order(tape: Tape, trade: TapeTrade, row: int, *, resting: bool) -> PlaceOrd
 
 def burned_minor(tape: Tape) -> int:
     """What the ledger must have burned: the sum of each trade's burn, rounded down."""
-    return sum(trade.quantity_minor * tape.market.burn_bps // 10_000 for trade in tape.trades)
+    return sum(trade.quantity_minor * tape.market.rules.burn_bps // 10_000 for trade in tape.trades)

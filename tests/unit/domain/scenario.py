@@ -5,17 +5,29 @@ Amounts are round: every asset has 2 decimals, and tick 10 x lot 10 is one quote
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from domain.ledger import Decision, decide, evolve, tick
 from domain.mining import SECOND_NS
+from domain.snapshot import dump
 from domain.state import LedgerState
 from schemas import commands
 from schemas.commands import EmissionEntry
-from schemas.events import AssetSpec, Event, LedgerEvent, OrderType, Side, TimeInForce
+from schemas.events import (
+    AssetSpec,
+    Event,
+    LedgerEvent,
+    MarketConfigured,
+    MarketRules,
+    OrderPlaced,
+    OrderType,
+    Side,
+    TimeInForce,
+)
 from schemas.rejections import Rejection
+from schemas.snapshots import encode_snapshot
 
 GENESIS_SECOND = 1_700_000_000
 MARKET = "DUR-CNY"
@@ -23,13 +35,18 @@ Kind = TypeVar("Kind", bound=Event)
 
 
 def genesis(
-    *, pool_minor: int = 1_000_000, emission: Sequence[tuple[int, int]] = ((0, 100),)
+    *,
+    pool_minor: int = 1_000_000,
+    emission: Sequence[tuple[int, int]] = ((0, 100),),
+    treasury_minor: int = 0,
+    genesis_second: int = GENESIS_SECOND,
 ) -> commands.OpenLedger:
     """emission: (after_seconds, reward_minor)."""
     return commands.OpenLedger(
-        genesis_second=GENESIS_SECOND,
+        genesis_second=genesis_second,
         mined_asset="DUR",
         pool_minor=pool_minor,
+        treasury_minor=treasury_minor,
         assets=tuple(AssetSpec(asset_id=asset_id, scale=2) for asset_id in ("DUR", "CNY", "TOK")),
         emission=tuple(
             EmissionEntry(after_seconds=after, reward_minor=reward) for after, reward in emission
@@ -37,14 +54,15 @@ def genesis(
     )
 
 
-def market(burn_bps: int = 100, *, base_asset: str = "DUR") -> commands.OpenMarket:
+def market(burn_bps: int = 100, *, base_asset: str = "DUR", **rules: Any) -> commands.OpenMarket:
+    """rules: fields of MarketRules besides burn_bps."""
     return commands.OpenMarket(
         market_id=f"{base_asset}-CNY",
         base_asset=base_asset,
         quote_asset="CNY",
         tick_minor=10,
         lot_minor=10,
-        burn_bps=burn_bps,
+        rules=MarketRules(burn_bps=burn_bps, **rules),
     )
 
 
@@ -57,13 +75,22 @@ class Scenario:
         pool_minor: int = 1_000_000,
         emission: Sequence[tuple[int, int]] = ((0, 100),),
         burn_bps: int = 100,
+        treasury_minor: int = 0,
+        genesis_second: int = GENESIS_SECOND,
+        **rules: Any,
     ) -> None:
         self.state = LedgerState()
         self.log: list[LedgerEvent] = []
-        self.second = GENESIS_SECOND - 1
+        self.second = genesis_second - 1
         self._names = 0
-        self.accept(genesis(pool_minor=pool_minor, emission=emission))
-        self.accept(market(burn_bps))
+        opening = genesis(
+            pool_minor=pool_minor,
+            emission=emission,
+            treasury_minor=treasury_minor,
+            genesis_second=genesis_second,
+        )
+        self.accept(opening)
+        self.accept(market(burn_bps, **rules))
         self.tick()
 
     @property
@@ -106,12 +133,17 @@ class Scenario:
         self.accept(command)
 
     def grant(
-        self, user_id: str, weight: int, *, expires_second: int | None = None
+        self,
+        user_id: str,
+        weight: int,
+        *,
+        expires_second: int | None = None,
+        grant_id: str | None = None,
     ) -> tuple[LedgerEvent, ...]:
         return self.accept(
             commands.GrantContribution(
                 user_id=user_id,
-                grant_id=self._name(),
+                grant_id=grant_id or self._name(),
                 source="test",
                 weight=weight,
                 expires_second=expires_second,
@@ -122,13 +154,14 @@ class Scenario:
         self,
         user_id: str,
         side: Side,
-        quantity: int,
+        quantity: int | None,
         price: int | None,
         time_in_force: TimeInForce = "gtc",
+        **fields: Any,
     ) -> commands.PlaceOrder:
-        """price None: a market order."""
+        """price None: a market order. fields: any others of PlaceOrder."""
         order_type: OrderType = "market" if price is None else "limit"
-        return commands.PlaceOrder(
+        order = commands.PlaceOrder(
             user_id=user_id,
             client_order_id=self._name(),
             market_id=MARKET,
@@ -138,17 +171,54 @@ class Scenario:
             price_minor=price,
             quantity_minor=quantity,
         )
+        return msgspec.structs.replace(order, **fields)
 
     def place(
         self,
         user_id: str,
         side: Side,
-        quantity: int,
+        quantity: int | None,
         price: int | None,
         time_in_force: TimeInForce = "gtc",
+        **fields: Any,
     ) -> tuple[LedgerEvent, ...]:
         """Place an order that must be accepted."""
-        return self.accept(self.order(user_id, side, quantity, price, time_in_force))
+        return self.accept(self.order(user_id, side, quantity, price, time_in_force, **fields))
+
+    def rest(self, user_id: str, side: Side, quantity: int, price: int, **fields: Any) -> int:
+        """The id of an order that is placed and meets nobody."""
+        (placed,) = self.place(user_id, side, quantity, price, **fields)
+        assert isinstance(placed, OrderPlaced)
+        return placed.order_id
+
+    def replace(
+        self, user_id: str, order_id: int, quantity: int, price: int, new_id: str | None = None
+    ) -> commands.ReplaceOrder:
+        """new_id None: a client order id that nobody used yet."""
+        return commands.ReplaceOrder(
+            user_id=user_id,
+            order_id=order_id,
+            new_client_order_id=new_id or self._name(),
+            price_minor=price,
+            quantity_minor=quantity,
+        )
+
+    def configure(self, market_id: str = MARKET, **rules: Any) -> None:
+        """Change some of a market's rules and keep the others."""
+        changed = msgspec.structs.replace(self.state.markets[market_id].rules, **rules)
+        command = commands.ConfigureMarket(market_id=market_id, rules=changed)
+        (configured,) = self.accept(command)
+        assert isinstance(configured, MarketConfigured)
+
+    def withdraw(self, user_id: str, asset_id: str, amount_minor: int) -> commands.WithdrawFunds:
+        return commands.WithdrawFunds(
+            user_id=user_id, asset_id=asset_id, amount_minor=amount_minor, reference=self._name()
+        )
+
+    def queue(self, side: Side, market_id: str = MARKET) -> list[tuple[int, int]]:
+        """(price_minor, order_id) of one side of a book, in the order in which a taker meets it."""
+        resting = self.state.markets[market_id].book.side(side).queue()
+        return [(price, order.order_id) for price, order in resting]
 
     def balance(self, user_id: str, asset_id: str) -> tuple[int, int]:
         """(available, held) minor units; zeros if the user never had any."""
@@ -176,17 +246,6 @@ def replayed(log: Sequence[LedgerEvent]) -> LedgerState:
     return state
 
 
-def fingerprint(part: object) -> object:
-    """Everything a state holds, queues in their order, as plain values that can be compared."""
-    match part:
-        case None | int() | str() | msgspec.Struct():
-            return part
-        case dict():
-            return [(key, fingerprint(value)) for key, value in part.items()]
-        case set():
-            return sorted(part)
-        case list() | tuple():
-            return [fingerprint(value) for value in part]
-        case _:
-            slots = type(part).__slots__  # type: ignore[attr-defined]  # the state is all slots
-            return [(name, fingerprint(getattr(part, name))) for name in slots]
+def fingerprint(state: LedgerState) -> bytes:
+    """The canonical bytes of a state: equal exactly when the states are."""
+    return encode_snapshot(dump(state))

@@ -141,17 +141,31 @@ def test_only_what_is_due_expires() -> None:
     assert seconds == [(after, f"user{after}") for after in (2, 2, 3, 5, 7, 9)]
 
 
-def test_an_expired_grants_id_can_be_given_again() -> None:
+@pytest.mark.parametrize("lasts", [1, 2, 5])
+def test_a_grant_is_paid_for_every_second_before_its_expiry_and_none_after(lasts: int) -> None:
     given = Scenario()
-    grant = commands.GrantContribution(
-        user_id="alice", grant_id="g", source="s", weight=1, expires_second=given.second + 1
-    )
-    given.accept(grant)
-    assert given.refuse(grant).code == RejectionCode.DUPLICATE_GRANT
-    given.tick()
-    given.accept(
-        commands.GrantContribution(user_id="alice", grant_id="g", source="s", weight=1)
-    )  # fmt: skip
+    given.grant("alice", 1, expires_second=given.second + lasts)
+    for _ in range(8):
+        given.tick()
+    # It counts from the tick after the grant, and no longer at expires_second itself.
+    assert given.balance("alice", "DUR") == (100 * (lasts - 1), 0)
+    mining = given.state.mining
+    assert mining is not None
+    assert mining.allocated_minor == 100 * (lasts - 1)
+
+
+def test_a_user_with_the_largest_weight_twice_is_still_exact() -> None:
+    given = Scenario(emission=((0, 3),), pool_minor=10**30)
+    for user_id in ("whale", "whale", "whale", "shrimp"):
+        given.grant(user_id, (1 << 63) if user_id == "whale" else 1)
+    given.tick(7)
+    mining = given.state.mining
+    assert mining is not None
+    assert mining.weight_total == 3 * (1 << 63) + 1
+    shares = sum(user.weight * mining.index for user in given.state.contributions.users.values())
+    assert shares + mining.carry == mining.allocated_minor << INDEX_BITS
+    # With a weight above 2**64 the carry alone may be more than a minor unit.
+    assert mining.carry < mining.weight_total
 
 
 @pytest.mark.parametrize("weight", [1, 1 << 63])

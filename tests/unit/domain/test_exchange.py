@@ -13,7 +13,7 @@ from schemas.events import (
     TradeExecuted,
 )
 from schemas.rejections import RejectionCode
-from tests.unit.domain.scenario import Scenario, market, of_kind
+from tests.unit.domain.scenario import MARKET, Scenario, market, of_kind
 
 FUNDS = 1_000_000
 
@@ -208,15 +208,6 @@ def test_burns_add_up_over_the_trades_of_one_order_and_of_several() -> None:
     assert (burned.user_id, burned.burned_total_minor) == ("seller", 7)
 
 
-def test_a_user_may_trade_with_themself_and_loses_only_the_burn() -> None:
-    given = _given(burn_bps=100)
-    given.place("buyer", "sell", 200, 100)
-    (trade,) = of_kind(given.place("buyer", "buy", 200, 120), TradeExecuted)
-    assert trade.buyer_id == trade.seller_id == "buyer"
-    assert given.balance("buyer", "DUR") == (FUNDS - 2, 0)
-    assert given.balance("buyer", "CNY") == (FUNDS, 0)
-
-
 def test_an_order_settles_by_itself_what_it_needs_from_mining() -> None:
     given = _given()
     given.grant("miner", 1)
@@ -253,23 +244,34 @@ def test_markets_do_not_see_each_others_books() -> None:
     given = _given()
     given.accept(market(base_asset="TOK"))
     given.place("seller", "sell", 100, 100)
-    in_other = commands.PlaceOrder(
-        user_id="buyer", client_order_id="x", market_id="TOK-CNY", side="buy",
-        order_type="market", quantity_minor=100,
-    )  # fmt: skip
+    in_other = given.order("buyer", "buy", 100, None, market_id="TOK-CNY")
     assert given.refuse(in_other).code == RejectionCode.NO_LIQUIDITY
 
 
-def test_a_client_order_id_is_unique_per_user_only() -> None:
+def test_markets_share_a_users_funds() -> None:
     given = _given()
-    first = given.order("seller", "sell", 10, 100)
-    given.accept(first)
-    same = commands.PlaceOrder(
-        user_id="other", client_order_id=first.client_order_id, market_id=first.market_id,
-        side="sell", order_type="limit", price_minor=100, quantity_minor=10,
-    )  # fmt: skip
-    given.accept(same)
-    assert len(given.state.orders) == 2
+    given.accept(market(base_asset="TOK"))
+    given.place("buyer", "buy", FUNDS, 60)
+    assert given.balance("buyer", "CNY") == (FUNDS * 4 // 10, FUNDS * 6 // 10)
+    refused = given.refuse(given.order("buyer", "buy", FUNDS, 50, market_id="TOK-CNY"))
+    assert refused.code == RejectionCode.INSUFFICIENT_FUNDS
+    assert refused.details["available_minor"] == FUNDS * 4 // 10
+    given.place("buyer", "buy", FUNDS, 40, market_id="TOK-CNY")
+    assert given.balance("buyer", "CNY") == (0, FUNDS)
+    # What one market frees can be used in the other at once.
+    given.accept(commands.CancelAllOrders(user_id="buyer", market_id=MARKET))
+    given.place("buyer", "buy", FUNDS, 60, market_id="TOK-CNY")
+    assert given.balance("buyer", "CNY") == (0, FUNDS)
+
+
+def test_what_one_trade_earns_pays_for_the_next_order_in_another_market() -> None:
+    given = _given()
+    given.accept(market(base_asset="TOK"))
+    given.deposit("poor", "DUR", 100)
+    given.place("buyer", "buy", 100, 100)
+    given.place("poor", "sell", 100, 100)
+    given.place("poor", "buy", 100, 100, market_id="TOK-CNY")
+    assert given.balance("poor", "CNY") == (0, 100)
 
 
 def test_numbers_beyond_64_bits_stay_exact() -> None:
@@ -281,3 +283,172 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
     (trade,) = of_kind(happened, TradeExecuted)
     assert (trade.quote_minor, trade.burned_minor) == (10**36, 9_999 * 10**26)
     assert given.balance("buyer", "DUR") == (10**26, 0)
+
+
+@pytest.mark.parametrize(
+    ("maker_bps", "taker_bps", "buyer_fee", "seller_fee"),
+    [
+        (0, 0, 0, 0),
+        # 1,000 DUR at 100 are 1,000 CNY; of the DUR 10 burn. 990 x 25 / 10,000 = 2.475.
+        (0, 25, 3, 0),
+        (10, 0, 0, 1),
+        (10, 25, 3, 1),
+        # 990 x 100 / 10,000 = 9.9; 1,000 x 100 / 10,000 = 10 exactly.
+        (100, 100, 10, 10),
+        (1, 1, 1, 1),
+        # 989.901: everything but nothing is left.
+        (9_999, 9_999, 990, 1_000),
+    ],
+)
+def test_each_side_pays_its_fee_out_of_what_it_receives_rounded_up(
+    maker_bps: int, taker_bps: int, buyer_fee: int, seller_fee: int
+) -> None:
+    given = _given(burn_bps=100)
+    given.configure(maker_fee_bps=maker_bps, taker_fee_bps=taker_bps)
+    given.rest("seller", "sell", 1_000, 100)
+    (trade,) = of_kind(given.place("buyer", "buy", 1_000, 100), TradeExecuted)
+    assert (trade.buyer_fee_minor, trade.seller_fee_minor) == (buyer_fee, seller_fee)
+    assert given.balance("buyer", "DUR") == (FUNDS + 990 - buyer_fee, 0)
+    assert given.balance("buyer", "CNY") == (FUNDS - 1_000, 0)
+    assert given.balance("seller", "CNY") == (FUNDS + 1_000 - seller_fee, 0)
+    assert given.balance("seller", "DUR") == (FUNDS - 1_000, 0)
+    assert given.system("fees", "DUR") == buyer_fee
+    assert given.system("fees", "CNY") == seller_fee
+
+
+def test_a_taking_seller_pays_the_taker_fee_and_the_resting_buyer_the_maker_fee() -> None:
+    given = _given(burn_bps=0)
+    given.configure(maker_fee_bps=10, taker_fee_bps=200)
+    given.rest("buyer", "buy", 1_000, 100)
+    (trade,) = of_kind(given.place("seller", "sell", 1_000, 100), TradeExecuted)
+    assert (trade.buyer_fee_minor, trade.seller_fee_minor) == (1, 20)
+
+
+def test_the_smallest_trade_burns_nothing_and_still_pays_a_fee() -> None:
+    given = _given(burn_bps=999)
+    given.configure(maker_fee_bps=1, taker_fee_bps=1)
+    given.rest("seller", "sell", 10, 10)
+    trade, *burns = of_kind(given.place("buyer", "buy", 10, 10), TradeExecuted)
+    # 10 DUR cost one tenth of 10: one CNY minor unit; 9.99 of 10 would burn at 9,990 bps.
+    assert burns == []
+    assert (trade.quote_minor, trade.burned_minor) == (1, 0)
+    assert (trade.buyer_fee_minor, trade.seller_fee_minor) == (1, 1)
+
+
+def test_rules_change_for_the_next_trade_and_not_for_open_orders() -> None:
+    given = _given(burn_bps=100)
+    resting = given.rest("seller", "sell", 300, 100)
+    first = of_kind(given.place("buyer", "buy", 100, 100), TradeExecuted)
+    given.configure(burn_bps=0, min_notional_minor=10**6, open_orders_max=1, band_bps=1)
+    assert given.queue("sell") == [(100, resting)]
+    given.configure(burn_bps=200, min_notional_minor=0, band_bps=None)
+    second = of_kind(given.place("buyer", "buy", 100, 100), TradeExecuted)
+    assert [trade.burned_minor for trade in (*first, *second)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "quantity", "is_enough"),
+    [("buy", 100, 600, True), ("buy", 100, 590, False), ("sell", 120, 500, True),
+     ("sell", 120, 490, False)],
+)  # fmt: skip
+def test_the_minimum_notional_counts_price_times_quantity(
+    side: Side, price: int, quantity: int, is_enough: bool
+) -> None:
+    given = _given()
+    given.configure(min_notional_minor=600)
+    order = given.order("buyer", side, quantity, price)
+    if is_enough:
+        given.accept(order)
+    else:
+        refused = given.refuse(order)
+        assert refused.code == RejectionCode.BELOW_MIN_NOTIONAL
+        assert refused.details == {"min_notional_minor": 600}
+
+
+def test_a_market_order_by_quantity_has_no_minimum_and_one_by_budget_has() -> None:
+    given = _given()
+    given.rest("seller", "sell", 1_000, 100)
+    given.configure(min_notional_minor=600)
+    given.place("buyer", "buy", 10, None)
+    for budget, is_enough in ((599, False), (600, True)):
+        order = given.order("buyer", "buy", None, None, quote_budget_minor=budget)
+        decided = given.decide(order)
+        assert isinstance(decided, tuple) == is_enough
+
+
+def test_open_orders_are_counted_by_user_and_market_and_for_resting_orders_only() -> None:
+    given = _given()
+    given.accept(market(base_asset="TOK", open_orders_max=1))
+    given.configure(open_orders_max=2)
+    for _ in range(2):
+        first = given.rest("buyer", "buy", 10, 100)
+    refused = given.refuse(given.order("buyer", "sell", 10, 200))
+    assert refused.code == RejectionCode.TOO_MANY_OPEN_ORDERS
+    assert refused.details == {"open_orders_max": 2}
+    given.rest("buyer", "buy", 10, 100, market_id="TOK-CNY")
+    given.rest("other", "buy", 10, 100)
+    # Orders that never rest are not counted, and not refused either.
+    given.place("buyer", "buy", 10, 100, "ioc")
+    given.accept(commands.CancelOrder(user_id="buyer", order_id=first))
+    given.rest("buyer", "sell", 10, 200)
+
+
+def test_a_post_only_order_rests_or_is_refused() -> None:
+    given = _given()
+    given.rest("seller", "sell", 10, 110)
+    given.rest("other", "buy", 10, 90)
+    for side, price, crosses in (("buy", 110, True), ("sell", 90, True), ("buy", 100, False)):
+        order = given.order("buyer", "sell" if side == "sell" else "buy", 10, price, post_only=True)
+        if crosses:
+            refused = given.refuse(order)
+            assert refused.code == RejectionCode.POST_ONLY_WOULD_TRADE
+            assert refused.details == {"price_minor": price}
+        else:
+            (placed,) = given.accept(order)
+            assert isinstance(placed, OrderPlaced)
+            assert placed.post_only
+
+
+def test_a_post_only_order_is_refused_even_if_it_would_only_meet_its_own_user() -> None:
+    given = _given()
+    given.rest("buyer", "sell", 10, 100)
+    order = given.order(
+        "buyer", "buy", 10, 100, post_only=True, self_trade_prevention="cancel_oldest"
+    )
+    assert given.refuse(order).code == RejectionCode.POST_ONLY_WOULD_TRADE
+
+
+def test_halting_stops_orders_and_keeps_those_that_rest() -> None:
+    given = _given()
+    shrunk = given.rest("seller", "sell", 100, 100)
+    gone = given.rest("seller", "sell", 50, 110)
+    given.accept(commands.HaltMarket(market_id=MARKET, reason="maintenance"))
+    assert given.refuse(given.order("buyer", "buy", 10, 90)).code == RejectionCode.MARKET_HALTED
+    moved = given.refuse(given.replace("seller", shrunk, 100, 120))
+    assert moved.code == RejectionCode.MARKET_HALTED
+    given.accept(given.replace("seller", shrunk, 60, 100))
+    given.accept(commands.CancelOrder(user_id="seller", order_id=gone))
+    given.accept(commands.ResumeMarket(market_id=MARKET))
+    (trade,) = of_kind(given.place("buyer", "buy", 90, 100), TradeExecuted)
+    assert trade.quantity_minor == 60
+
+
+@pytest.mark.parametrize(
+    ("market_id", "cancelled"), [(None, [1, 2, 4, 5]), (MARKET, [1, 4]), ("TOK-CNY", [2, 5])]
+)
+def test_cancelling_all_goes_by_rising_id_through_one_market_or_all(
+    market_id: str | None, cancelled: list[int]
+) -> None:
+    given = _given()
+    given.deposit("buyer", "TOK", FUNDS)
+    given.accept(market(base_asset="TOK"))
+    given.rest("buyer", "buy", 10, 100)
+    given.rest("buyer", "sell", 10, 100, market_id="TOK-CNY")
+    given.rest("other", "buy", 10, 100)
+    given.rest("buyer", "sell", 10, 300)
+    given.rest("buyer", "buy", 10, 90, market_id="TOK-CNY")
+    command = commands.CancelAllOrders(user_id="buyer", market_id=market_id)
+    gone = of_kind(given.accept(command), OrderCancelled)
+    assert [order.order_id for order in gone] == cancelled
+    assert {order.reason for order in gone} == {"requested"}
+    assert given.refuse(command).code == RejectionCode.NO_OPEN_ORDERS

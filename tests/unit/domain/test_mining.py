@@ -3,6 +3,7 @@
 import pytest
 
 from domain.mining import allocate
+from schemas import commands
 from schemas.events import MiningAllocated
 from tests.unit.domain.scenario import GENESIS_SECOND, Scenario, of_kind
 
@@ -38,6 +39,37 @@ def test_the_last_second_pays_what_is_left_and_then_nothing() -> None:
     assert given.system("mining:pool", "DUR") == 0
     assert given.system("mining:accrued", "DUR") == 250
     assert given.system("issuance", "DUR") == -250
+
+
+def test_the_last_minor_unit_of_the_pool_is_paid() -> None:
+    given = Scenario(pool_minor=101)
+    given.grant("alice", 1)
+    assert _rewards(given, 3) == [100, 1, 0]
+    given.accept(commands.SettleAccrual(user_id="alice"))
+    assert given.balance("alice", "DUR") == (101, 0)
+    assert (given.system("mining:pool", "DUR"), given.system("mining:accrued", "DUR")) == (0, 0)
+
+
+def test_a_pool_that_is_exactly_used_up_ends_without_a_short_second() -> None:
+    given = Scenario(pool_minor=200)
+    given.grant("alice", 1)
+    assert _rewards(given, 4) == [100, 100, 0, 0]
+
+
+def test_the_carry_outlives_seconds_without_weight_and_changes_of_weight() -> None:
+    given = Scenario(emission=((0, 1),))
+    given.grant("alice", 3, expires_second=given.second + 2)
+    given.tick()
+    mining = given.state.mining
+    assert mining is not None
+    assert mining.carry == 1
+    index = mining.index
+    given.tick(5)
+    assert (mining.index, mining.carry) == (index, 1)
+    given.grant("bob", 5)
+    given.tick()
+    # 2**64 + 1 leaves 2 when divided by 5.
+    assert mining.carry == 2
 
 
 def test_a_second_without_weight_leaves_its_reward_in_the_pool() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from domain.matching import STEPS_MAX
 from engine.server import serve
 from schemas import commands, frames
+from schemas.events import OrderCancelled, TradeExecuted
 from schemas.rejections import RejectionCode
 from tests.unit.domain.scenario import MARKET
 from tests.unit.engine.engine_line import DEADLINE_SECONDS, Line, deposit, told
@@ -123,7 +125,7 @@ def test_a_giant_frame_is_told_and_closes_the_connection() -> None:
             gateway.writer.write(frames.LENGTH.pack(frames.FRAME_BYTES_MAX + 1) + b"{")
             malformed = await gateway.reply()
             assert isinstance(malformed, frames.Malformed)
-            assert malformed.message == "frame of 1048577 bytes; at most 1048576"
+            assert malformed.message == "frame of 4194305 bytes; at most 4194304"
             async with asyncio.timeout(DEADLINE_SECONDS):
                 assert await gateway.reader.read() == b""
 
@@ -162,36 +164,43 @@ def test_a_slow_gateway_gets_every_answer() -> None:
     told(story())
 
 
-def test_an_answer_too_big_for_a_frame_is_told_and_the_engine_lives_on() -> None:
+def test_the_largest_sweep_is_answered_in_one_frame() -> None:
+    """An order meets at most STEPS_MAX others, so its answer always fits."""
+
     async def story() -> None:
-        fills = 2_000
+        makers = [f"maker-{number:058}" for number in range(6)]
         async with _connected() as gateway:
-            for number, asset_id in enumerate(("DUR", "CNY")):
-                command = commands.DepositFunds(
-                    user_id="a", asset_id=asset_id, amount_minor=10**9, reference=asset_id
+            for number, user_id in enumerate((*makers, "taker")):
+                for asset_id in ("DUR", "CNY"):
+                    command = commands.DepositFunds(
+                        user_id=user_id,
+                        asset_id=asset_id,
+                        amount_minor=10**36,
+                        reference=f"{user_id}-{asset_id}"[-64:],
+                    )
+                    gateway.send(number, command)
+            for number in range(STEPS_MAX + 200):
+                gateway.send(
+                    number, _limit(makers[number % len(makers)], "sell", f"s{number}", 1_000)
                 )
-                gateway.send(number, command)
-            for number in range(fills):
-                gateway.send(number, _limit("sell", f"s{number}", 1_000))
-            gateway.send(fills, _limit("buy", "sweep", 1_000 * fills))
-            replies = [await gateway.reply() for _ in range(fills + 3)]
-            gateway.send(1, deposit("after"))
-            after = await gateway.reply()
-        assert all(isinstance(reply, frames.Accepted) for reply in replies[:-1])
-        too_big = replies[-1]
-        assert isinstance(too_big, frames.Malformed)
-        assert too_big.id == fills
-        assert "read the log" in too_big.message
-        assert isinstance(after, frames.Accepted)
-        # Both sides of every fill were booked: the burn and the trade.
-        assert after.last_position > 3 * fills
+            wanted = 1_000 * (STEPS_MAX + 200)
+            gateway.send(1, _limit("taker", "buy", "sweep", wanted))
+            replies = [await gateway.reply() for _ in range(14 + STEPS_MAX + 201)]
+        assert all(isinstance(reply, frames.Accepted) for reply in replies)
+        sweep = replies[-1]
+        assert isinstance(sweep, frames.Accepted)
+        trades = [event for event in sweep.events if isinstance(event, TradeExecuted)]
+        assert len(trades) == STEPS_MAX
+        left = sweep.events[-1]
+        assert isinstance(left, OrderCancelled)
+        assert (left.reason, left.leaves_minor) == ("unfilled", 200_000)
 
     told(story())
 
 
-def _limit(side: str, client_order_id: str, quantity: int) -> commands.PlaceOrder:
+def _limit(user_id: str, side: str, client_order_id: str, quantity: int) -> commands.PlaceOrder:
     return commands.PlaceOrder(
-        user_id="a",
+        user_id=user_id,
         client_order_id=client_order_id,
         market_id=MARKET,
         side="buy" if side == "buy" else "sell",

@@ -43,7 +43,7 @@ def test_request_with_a_mistake_names_the_field(change: dict[str, Any], complain
 def test_request_lists_every_command_once() -> None:
     union = commands.LedgerCommand.__args__
     tags = [kind.__struct_config__.tag for kind in (*union, frames.AdvanceClock)]
-    assert len(set(tags)) == len(tags) == 9
+    assert len(set(tags)) == len(tags) == 20
     assert all(kind.__struct_config__.forbid_unknown_fields for kind in union)
 
 
@@ -52,7 +52,7 @@ def test_frame_is_its_length_and_its_body() -> None:
     assert frames.pack_frame(b"{}") == b"\0\0\0\2{}"
     largest = bytes(frames.FRAME_BYTES_MAX)
     assert len(frames.pack_frame(largest)) == len(largest) + 4
-    with pytest.raises(ValueError, match="at most 1048576"):
+    with pytest.raises(ValueError, match=f"at most {frames.FRAME_BYTES_MAX}"):
         frames.pack_frame(largest + b"x")
 
 
@@ -78,6 +78,16 @@ def test_genesis_without_a_file_has_a_market_whose_prices_are_exact() -> None:
         for entry, end in zip(genesis.emission, starts[1:], strict=False)
     )
     assert paid < genesis.pool_minor
+
+
+def test_genesis_opens_the_ledger_then_its_markets() -> None:
+    genesis = Genesis(treasury_minor=5)
+    opening, *markets = genesis.commands(7)
+    assert isinstance(opening, commands.OpenLedger)
+    assert (opening.genesis_second, opening.treasury_minor) == (7, 5)
+    assert (opening.mined_asset, opening.pool_minor) == (genesis.mined_asset, genesis.pool_minor)
+    assert (opening.assets, opening.emission) == (genesis.assets, genesis.emission)
+    assert tuple(markets) == genesis.markets
 
 
 @pytest.mark.parametrize(

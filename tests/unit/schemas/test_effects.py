@@ -40,7 +40,7 @@ def test_a_users_partition_never_changes(user_id: str, partition: int) -> None:
             b'"balances":[["DUR",1000000000000000000000000000000,-5]],'
             b'"contribution":{"weight_delta":0,"settled_minor":1000000000000000000000000000000,'
             b'"entry_index":1237940039285380274899124224,"entry_fraction":7,"grant_id":null,'
-            b'"source":null,"expires_second":null}}',
+            b'"grant_weight":0,"source":null,"expires_second":null}}',
         ),
     ],
 )  # fmt: skip
