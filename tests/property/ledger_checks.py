@@ -9,8 +9,10 @@ from collections import Counter
 
 from domain.postings import EXTERNAL, ISSUANCE, SystemPosting, postings_of
 from domain.state import LedgerState
+from schemas import commands
 from schemas.accrual import INDEX_BITS
 from schemas.events import AssetBurned, LedgerEvent, MiningAllocated, OrderPlaced, TradeExecuted
+from schemas.rejections import Rejection
 
 ONE = 1 << INDEX_BITS
 
@@ -158,3 +160,16 @@ def check_mining(state: LedgerState) -> None:
     # Dust: less than one minor unit for each user, and the carry of the division.
     dust = mining.allocated_minor * ONE - mining.carry - paid * ONE
     assert 0 <= dust <= len(state.contributions.users) * (ONE - 1)
+
+
+def check_shortage(state: LedgerState, command: commands.LedgerCommand, refused: Rejection) -> None:
+    """Who is refused for lack of funds lacks them, whatever could be settled or is freed."""
+    assert isinstance(command, commands.WithdrawFunds | commands.PlaceOrder | commands.ReplaceOrder)
+    user_id, asset_id = command.user_id, str(refused.details["asset_id"])
+    has = state.accounts.available_minor(user_id, asset_id)
+    if isinstance(command, commands.ReplaceOrder):
+        has += state.orders[command.order_id].held_minor
+    user = state.contributions.users.get(user_id)
+    if user is not None and state.mining is not None and asset_id == state.mining.asset_id:
+        has += user.accrued_minor(state.mining.index)
+    assert has < int(refused.details["needed_minor"]), (command, has)

@@ -24,7 +24,13 @@ from schemas.events import LedgerEvent, MarketRules, MiningAllocated, OrderPlace
 from schemas.rejections import Rejection, RejectionCode
 from schemas.snapshots import decode_snapshot
 from tests.property import ledger_commands as drawn
-from tests.property.ledger_checks import LogAudit, check_accounts, check_mining, check_orders
+from tests.property.ledger_checks import (
+    LogAudit,
+    check_accounts,
+    check_mining,
+    check_orders,
+    check_shortage,
+)
 from tests.property.order_checks import MarketBefore, check_placement, market_before
 from tests.unit.domain.scenario import GENESIS_SECOND, fingerprint
 
@@ -194,6 +200,8 @@ class LedgerMachine(RuleBasedStateMachine):
         decided = decide(command, self.state, now_ns)
         assert fingerprint(self.state) == self.bytes, "deciding changed the state"
         if isinstance(decided, Rejection):
+            if decided.code == RejectionCode.INSUFFICIENT_FUNDS:
+                check_shortage(self.state, command, decided)
             return decided.code
         for event in decided:
             evolve(self.state, event)
