@@ -30,6 +30,7 @@ from schemas.rejections import Rejection
 from schemas.snapshots import encode_snapshot
 
 GENESIS_SECOND = 1_700_000_000
+FUNDS = 1_000_000
 MARKET = "DUR-CNY"
 Kind = TypeVar("Kind", bound=Event)
 
@@ -249,3 +250,12 @@ def replayed(log: Sequence[LedgerEvent]) -> LedgerState:
 def fingerprint(state: LedgerState) -> bytes:
     """The canonical bytes of a state: equal exactly when the states are."""
     return encode_snapshot(dump(state))
+
+
+def funded_traders(burn_bps: int = 0) -> Scenario:
+    """seller, other and buyer with FUNDS of both assets and an empty book."""
+    given = Scenario(burn_bps=burn_bps)
+    for user_id in ("seller", "other", "buyer"):
+        given.deposit(user_id, "DUR", FUNDS)
+        given.deposit(user_id, "CNY", FUNDS)
+    return given

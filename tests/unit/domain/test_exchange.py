@@ -13,19 +13,7 @@ from schemas.events import (
     TradeExecuted,
 )
 from schemas.rejections import RejectionCode
-from tests.unit.domain.scenario import MARKET, Scenario, market, of_kind
-
-FUNDS = 1_000_000
-
-
-def _given(burn_bps: int = 0) -> Scenario:
-    """seller, other and buyer with plenty of both assets and an empty book."""
-    given = Scenario(burn_bps=burn_bps)
-    for user_id in ("seller", "other", "buyer"):
-        given.deposit(user_id, "DUR", FUNDS)
-        given.deposit(user_id, "CNY", FUNDS)
-    return given
-
+from tests.unit.domain.scenario import FUNDS, MARKET, Scenario, funded_traders, market, of_kind
 
 Order = tuple[str, Side, int, int | None, TimeInForce]
 Trade = tuple[int, int, str]
@@ -59,7 +47,7 @@ ASKS: list[tuple[str, int, int]] = [("seller", 100, 110), ("other", 50, 100), ("
 def test_order_meets_the_book(
     order: Order, trades: list[Trade], leaves_on_book: int, cancelled: int | None
 ) -> None:
-    given = _given()
+    given = funded_traders()
     for user_id, quantity, price in ASKS:
         given.place(user_id, "sell", quantity, price)
     happened = given.place(*order)
@@ -81,7 +69,7 @@ def test_order_meets_the_book(
 def test_fill_or_kill_that_would_not_fill_is_refused_and_appends_nothing(
     side: Side, price: int | None, quantity: int, fillable: int
 ) -> None:
-    given = _given()
+    given = funded_traders()
     for user_id, leaves, ask in ASKS:
         given.place(user_id, "sell", leaves, ask)
     refused = given.refuse(given.order("buyer", side, quantity, price, "fok"))
@@ -90,7 +78,7 @@ def test_fill_or_kill_that_would_not_fill_is_refused_and_appends_nothing(
 
 
 def test_a_taking_seller_meets_the_highest_bid_first_and_the_oldest_of_equals() -> None:
-    given = _given()
+    given = funded_traders()
     first = given.place("other", "buy", 50, 90)
     for user_id, price in (("buyer", 90), ("other", 80), ("buyer", 100)):
         given.place(user_id, "buy", 50, price)
@@ -107,7 +95,7 @@ def test_a_taking_seller_meets_the_highest_bid_first_and_the_oldest_of_equals() 
 
 
 def test_a_partly_filled_order_keeps_its_place_in_the_queue() -> None:
-    given = _given()
+    given = funded_traders()
     for user_id in ("seller", "other"):
         given.place(user_id, "sell", 100, 100)
     given.place("buyer", "buy", 60, 100)
@@ -117,7 +105,7 @@ def test_a_partly_filled_order_keeps_its_place_in_the_queue() -> None:
 
 
 def test_a_better_price_than_the_limit_is_paid_back_at_once() -> None:
-    given = _given()
+    given = funded_traders()
     given.place("seller", "sell", 100, 100)
     placed, trade = given.place("buyer", "buy", 300, 150)
     assert isinstance(placed, OrderPlaced)
@@ -135,7 +123,7 @@ def test_a_better_price_than_the_limit_is_paid_back_at_once() -> None:
 
 
 def test_a_market_buy_holds_exactly_what_its_fills_cost() -> None:
-    given = _given()
+    given = funded_traders()
     given.place("seller", "sell", 100, 100)
     given.place("seller", "sell", 100, 250)
     placed, *_, cancelled = given.place("buyer", "buy", 500, None)
@@ -148,7 +136,7 @@ def test_a_market_buy_holds_exactly_what_its_fills_cost() -> None:
 
 
 def test_a_market_sell_releases_what_did_not_trade() -> None:
-    given = _given()
+    given = funded_traders()
     given.place("buyer", "buy", 100, 100)
     happened = given.place("seller", "sell", 130, None)
     (cancelled,) = of_kind(happened, OrderCancelled)
@@ -160,7 +148,7 @@ def test_a_market_sell_releases_what_did_not_trade() -> None:
 def test_cancelling_releases_exactly_what_is_still_held(
     side: Side, asset_id: str, held: int
 ) -> None:
-    given = _given()
+    given = funded_traders()
     other: Side = "sell" if side == "buy" else "buy"
     (placed,) = of_kind(given.place("buyer", side, 100, 150), OrderPlaced)
     given.place("seller", other, 40, 150)
@@ -180,7 +168,7 @@ def test_cancelling_releases_exactly_what_is_still_held(
     [(0, 1_000, 0), (1, 9_990, 0), (1, 10_000, 1), (10, 1_990, 1), (9_999, 10, 9), (100, 990, 9)],
 )
 def test_a_trade_burns_the_floor_of_its_share(burn_bps: int, quantity: int, burned: int) -> None:
-    given = _given(burn_bps)
+    given = funded_traders(burn_bps)
     given.place("seller", "sell", quantity, 100)
     happened = given.place("buyer", "buy", quantity, 100)
     (trade,) = of_kind(happened, TradeExecuted)
@@ -195,7 +183,7 @@ def test_a_trade_burns_the_floor_of_its_share(burn_bps: int, quantity: int, burn
 
 
 def test_burns_add_up_over_the_trades_of_one_order_and_of_several() -> None:
-    given = _given(burn_bps=150)
+    given = funded_traders(burn_bps=150)
     for quantity in (100, 30, 370):
         given.place("seller", "sell", quantity, 100)
     happened = given.place("buyer", "buy", 500, 100)
@@ -209,7 +197,7 @@ def test_burns_add_up_over_the_trades_of_one_order_and_of_several() -> None:
 
 
 def test_an_order_settles_by_itself_what_it_needs_from_mining() -> None:
-    given = _given()
+    given = funded_traders()
     given.grant("miner", 1)
     given.tick(3)
     given.deposit("miner", "DUR", 50)
@@ -225,7 +213,7 @@ def test_an_order_settles_by_itself_what_it_needs_from_mining() -> None:
 
 
 def test_an_order_that_can_be_paid_settles_nothing() -> None:
-    given = _given()
+    given = funded_traders()
     given.grant("seller", 1)
     given.tick(3)
     (placed,) = given.place("seller", "sell", FUNDS, 100)
@@ -233,7 +221,7 @@ def test_an_order_that_can_be_paid_settles_nothing() -> None:
 
 
 def test_mining_pays_no_order_in_another_asset() -> None:
-    given = _given()
+    given = funded_traders()
     given.grant("miner", 1)
     given.tick(3)
     refused = given.refuse(given.order("miner", "buy", 10, 100))
@@ -241,7 +229,7 @@ def test_mining_pays_no_order_in_another_asset() -> None:
 
 
 def test_markets_do_not_see_each_others_books() -> None:
-    given = _given()
+    given = funded_traders()
     given.accept(market(base_asset="TOK"))
     given.place("seller", "sell", 100, 100)
     in_other = given.order("buyer", "buy", 100, None, market_id="TOK-CNY")
@@ -249,7 +237,7 @@ def test_markets_do_not_see_each_others_books() -> None:
 
 
 def test_markets_share_a_users_funds() -> None:
-    given = _given()
+    given = funded_traders()
     given.accept(market(base_asset="TOK"))
     given.place("buyer", "buy", FUNDS, 60)
     assert given.balance("buyer", "CNY") == (FUNDS * 4 // 10, FUNDS * 6 // 10)
@@ -265,7 +253,7 @@ def test_markets_share_a_users_funds() -> None:
 
 
 def test_what_one_trade_earns_pays_for_the_next_order_in_another_market() -> None:
-    given = _given()
+    given = funded_traders()
     given.accept(market(base_asset="TOK"))
     given.deposit("poor", "DUR", 100)
     given.place("buyer", "buy", 100, 100)
@@ -303,7 +291,7 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
 def test_each_side_pays_its_fee_out_of_what_it_receives_rounded_up(
     maker_bps: int, taker_bps: int, buyer_fee: int, seller_fee: int
 ) -> None:
-    given = _given(burn_bps=100)
+    given = funded_traders(burn_bps=100)
     given.configure(maker_fee_bps=maker_bps, taker_fee_bps=taker_bps)
     given.rest("seller", "sell", 1_000, 100)
     (trade,) = of_kind(given.place("buyer", "buy", 1_000, 100), TradeExecuted)
@@ -317,7 +305,7 @@ def test_each_side_pays_its_fee_out_of_what_it_receives_rounded_up(
 
 
 def test_a_taking_seller_pays_the_taker_fee_and_the_resting_buyer_the_maker_fee() -> None:
-    given = _given(burn_bps=0)
+    given = funded_traders(burn_bps=0)
     given.configure(maker_fee_bps=10, taker_fee_bps=200)
     given.rest("buyer", "buy", 1_000, 100)
     (trade,) = of_kind(given.place("seller", "sell", 1_000, 100), TradeExecuted)
@@ -325,7 +313,7 @@ def test_a_taking_seller_pays_the_taker_fee_and_the_resting_buyer_the_maker_fee(
 
 
 def test_the_smallest_trade_burns_nothing_and_still_pays_a_fee() -> None:
-    given = _given(burn_bps=999)
+    given = funded_traders(burn_bps=999)
     given.configure(maker_fee_bps=1, taker_fee_bps=1)
     given.rest("seller", "sell", 10, 10)
     trade, *burns = of_kind(given.place("buyer", "buy", 10, 10), TradeExecuted)
@@ -336,7 +324,7 @@ def test_the_smallest_trade_burns_nothing_and_still_pays_a_fee() -> None:
 
 
 def test_rules_change_for_the_next_trade_and_not_for_open_orders() -> None:
-    given = _given(burn_bps=100)
+    given = funded_traders(burn_bps=100)
     resting = given.rest("seller", "sell", 300, 100)
     first = of_kind(given.place("buyer", "buy", 100, 100), TradeExecuted)
     given.configure(burn_bps=0, min_notional_minor=10**6, open_orders_max=1, band_bps=1)
@@ -354,7 +342,7 @@ def test_rules_change_for_the_next_trade_and_not_for_open_orders() -> None:
 def test_the_minimum_notional_counts_price_times_quantity(
     side: Side, price: int, quantity: int, is_enough: bool
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.configure(min_notional_minor=600)
     order = given.order("buyer", side, quantity, price)
     if is_enough:
@@ -366,7 +354,7 @@ def test_the_minimum_notional_counts_price_times_quantity(
 
 
 def test_a_market_order_by_quantity_has_no_minimum_and_one_by_budget_has() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 1_000, 100)
     given.configure(min_notional_minor=600)
     given.place("buyer", "buy", 10, None)
@@ -377,7 +365,7 @@ def test_a_market_order_by_quantity_has_no_minimum_and_one_by_budget_has() -> No
 
 
 def test_open_orders_are_counted_by_user_and_market_and_for_resting_orders_only() -> None:
-    given = _given()
+    given = funded_traders()
     given.accept(market(base_asset="TOK", open_orders_max=1))
     given.configure(open_orders_max=2)
     for _ in range(2):
@@ -394,7 +382,7 @@ def test_open_orders_are_counted_by_user_and_market_and_for_resting_orders_only(
 
 
 def test_a_post_only_order_rests_or_is_refused() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 10, 110)
     given.rest("other", "buy", 10, 90)
     for side, price, crosses in (("buy", 110, True), ("sell", 90, True), ("buy", 100, False)):
@@ -410,7 +398,7 @@ def test_a_post_only_order_rests_or_is_refused() -> None:
 
 
 def test_a_post_only_order_is_refused_even_if_it_would_only_meet_its_own_user() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("buyer", "sell", 10, 100)
     order = given.order(
         "buyer", "buy", 10, 100, post_only=True, self_trade_prevention="cancel_oldest"
@@ -419,7 +407,7 @@ def test_a_post_only_order_is_refused_even_if_it_would_only_meet_its_own_user() 
 
 
 def test_halting_stops_orders_and_keeps_those_that_rest() -> None:
-    given = _given()
+    given = funded_traders()
     shrunk = given.rest("seller", "sell", 100, 100)
     gone = given.rest("seller", "sell", 50, 110)
     given.accept(commands.HaltMarket(market_id=MARKET, reason="maintenance"))
@@ -439,7 +427,7 @@ def test_halting_stops_orders_and_keeps_those_that_rest() -> None:
 def test_cancelling_all_goes_by_rising_id_through_one_market_or_all(
     market_id: str | None, cancelled: list[int]
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.deposit("buyer", "TOK", FUNDS)
     given.accept(market(base_asset="TOK"))
     given.rest("buyer", "buy", 10, 100)

@@ -13,18 +13,7 @@ from schemas.events import (
     TradeExecuted,
 )
 from schemas.rejections import RejectionCode
-from tests.unit.domain.scenario import Scenario, market, of_kind
-
-FUNDS = 1_000_000
-
-
-def _given(burn_bps: int = 0) -> Scenario:
-    given = Scenario(burn_bps=burn_bps)
-    for user_id in ("seller", "other", "buyer"):
-        given.deposit(user_id, "DUR", FUNDS)
-        given.deposit(user_id, "CNY", FUNDS)
-    return given
-
+from tests.unit.domain.scenario import FUNDS, Scenario, funded_traders, market, of_kind
 
 # -- self-trade prevention ------------------------------------------------------------------------
 
@@ -51,7 +40,7 @@ def test_a_taker_that_meets_itself(
     reason: str | None,
     rests: bool,
 ) -> None:
-    given = _given()
+    given = funded_traders()
     opposite: Side = "sell" if side == "buy" else "buy"
     for user_id, quantity in (("other", 30), ("buyer", 40), ("other", 50), ("buyer", 60)):
         given.rest(user_id, opposite, quantity, 100)
@@ -71,7 +60,7 @@ def test_a_taker_that_meets_itself(
 
 
 def test_events_of_a_walk_come_in_the_order_of_the_book() -> None:
-    given = _given(burn_bps=1_000)
+    given = funded_traders(burn_bps=1_000)
     for user_id in ("other", "buyer", "seller"):
         given.rest(user_id, "sell", 10, 100)
     happened = given.place("buyer", "buy", 40, 100, "ioc", self_trade_prevention="cancel_oldest")
@@ -85,7 +74,7 @@ def test_events_of_a_walk_come_in_the_order_of_the_book() -> None:
 def test_an_order_that_has_enough_before_it_meets_itself_cancels_nothing(
     mode: SelfTradePrevention,
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("other", "sell", 30, 100)
     own = given.rest("buyer", "sell", 30, 100)
     happened = given.place("buyer", "buy", 30, 100, self_trade_prevention=mode)
@@ -97,7 +86,7 @@ def test_an_order_that_has_enough_before_it_meets_itself_cancels_nothing(
     ("mode", "fillable"), [("cancel_newest", 30), ("cancel_oldest", 80), ("cancel_both", 30)]
 )
 def test_fill_or_kill_counts_only_what_may_trade(mode: SelfTradePrevention, fillable: int) -> None:
-    given = _given()
+    given = funded_traders()
     for user_id, quantity in (("other", 30), ("buyer", 40), ("other", 50)):
         given.rest(user_id, "sell", quantity, 100)
     over = given.order("buyer", "buy", fillable + 10, 100, "fok", self_trade_prevention=mode)
@@ -112,7 +101,7 @@ def test_fill_or_kill_counts_only_what_may_trade(mode: SelfTradePrevention, fill
 def test_a_market_order_that_meets_only_itself_is_refused_and_cancels_nothing(
     mode: SelfTradePrevention,
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("buyer", "sell", 30, 100)
     order = given.order("buyer", "buy", 30, None, self_trade_prevention=mode)
     assert given.refuse(order).code == RejectionCode.NO_LIQUIDITY
@@ -120,7 +109,7 @@ def test_a_market_order_that_meets_only_itself_is_refused_and_cancels_nothing(
 
 @pytest.mark.parametrize("mode", ["cancel_newest", "cancel_oldest", "cancel_both"])
 def test_a_limit_order_that_meets_only_itself(mode: SelfTradePrevention) -> None:
-    given = _given()
+    given = funded_traders()
     own = given.rest("buyer", "sell", 30, 100)
     happened = given.place("buyer", "buy", 30, 100, self_trade_prevention=mode)
     rests = {own: mode == "cancel_newest", own + 1: mode == "cancel_oldest"}
@@ -132,7 +121,7 @@ def test_a_limit_order_that_meets_only_itself(mode: SelfTradePrevention) -> None
 
 
 def _crowded(makers: int) -> Scenario:
-    given = _given()
+    given = funded_traders()
     given.configure(open_orders_max=10_000)
     for number in range(makers):
         given.rest("seller" if number % 2 else "other", "sell", 10, 100)
@@ -184,7 +173,7 @@ def test_fill_or_kill_that_would_meet_too_many_is_refused() -> None:
 def test_a_buy_spends_at_most_its_budget_in_whole_lots(
     time_in_force: TimeInForce, budget: int, fills: list[tuple[int, int]]
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 100, 100)
     given.rest("other", "sell", 100, 250)
     order = given.order("buyer", "buy", None, None, time_in_force, quote_budget_minor=budget)
@@ -213,7 +202,7 @@ def test_a_buy_spends_at_most_its_budget_in_whole_lots(
 def test_a_sell_receives_at_most_its_budget_in_whole_lots(
     budget: int, fills: list[tuple[int, int]]
 ) -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("buyer", "buy", 100, 100)
     given.rest("other", "buy", 100, 250)
     happened = given.accept(given.order("seller", "sell", None, None, quote_budget_minor=budget))
@@ -226,14 +215,14 @@ def test_a_sell_receives_at_most_its_budget_in_whole_lots(
 
 
 def test_a_budget_below_one_lot_finds_no_liquidity() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 100, 250)
     order = given.order("buyer", "buy", None, None, quote_budget_minor=24)
     assert given.refuse(order).code == RejectionCode.NO_LIQUIDITY
 
 
 def test_the_walk_ends_at_the_first_maker_too_dear_even_if_it_is_ones_own() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 10, 100)
     own = given.rest("buyer", "sell", 10, 250)
     given.accept(
@@ -247,7 +236,7 @@ def test_the_walk_ends_at_the_first_maker_too_dear_even_if_it_is_ones_own() -> N
 
 
 def test_a_budget_order_that_meets_itself_just_ends() -> None:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 10, 100)
     given.rest("buyer", "sell", 10, 100)
     given.rest("seller", "sell", 10, 100)
@@ -259,7 +248,7 @@ def test_a_budget_order_that_meets_itself_just_ends() -> None:
 
 
 def _banded(band_bps: int, last: int = 1_000) -> Scenario:
-    given = _given()
+    given = funded_traders()
     given.rest("seller", "sell", 10, last)
     given.place("buyer", "buy", 10, last)
     given.configure(band_bps=band_bps)
@@ -285,7 +274,7 @@ def test_a_limit_price_at_the_edge_of_the_band_is_inside(
 
 
 def test_without_a_trade_there_is_no_band() -> None:
-    given = _given()
+    given = funded_traders()
     given.configure(band_bps=1)
     given.rest("seller", "sell", 10, 100)
     given.rest("other", "sell", 10, 10**9)
@@ -330,7 +319,7 @@ def test_a_market_order_trades_up_to_the_edge_of_the_band(
 def test_an_edge_between_two_prices_is_rounded_towards_the_last_one(
     side: Side, band_bps: int, edge: int, outside: int
 ) -> None:
-    given = _given()
+    given = funded_traders()
     finest = msgspec.structs.replace(market(0, base_asset="TOK"), tick_minor=1, lot_minor=100)
     given.accept(finest)
     for user_id in ("buyer", "other"):
