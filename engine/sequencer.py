@@ -77,7 +77,7 @@ class Sequencer:
             second = genesis.genesis_second
             second = started_at_ns // SECOND_NS if second is None else second
             self.state.at_ns = second * SECOND_NS
-        self.clock_catches_up()
+        self._resume_clock()
         batch = Batch()
         epoch = EpochStarted(at_ns=self.state.at_ns, epoch=head.epoch, started_at_ns=started_at_ns)
         self._take(batch, (epoch,))
@@ -93,8 +93,8 @@ class Sequencer:
             await self._commit(batch)
             batch = Batch()
 
-    def clock_catches_up(self) -> None:
-        """A virtual clock resumes where the log ends; the wall clock ignores this."""
+    def _resume_clock(self) -> None:
+        # A virtual clock goes on where the log ends; the wall clock needs no telling.
         try:
             self.clock.advance_to(self.state.at_ns)
         except ClockIsWall:

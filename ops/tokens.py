@@ -18,7 +18,6 @@ from ops.errors import UsageError
 Role = Literal["user", "auditor", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 ALGORITHM = "EdDSA"
-LIFETIME_DEFAULT_S = 12 * 3600
 LIFETIME_MAX_S = 366 * 24 * 3600
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -16,7 +16,7 @@ from projections.market import TICKER_INTERVAL
 from projections.ports import ViewReader
 from projections.users import USERS_CACHED_MAX, UsersFold
 from schemas import views
-from schemas.effects import UserEffect
+from schemas.effects import effect_decoder
 from schemas.events import LedgerEvent
 from schemas.records import EVENTS_TOPIC, POSTINGS_TOPIC, RecordHead
 from schemas.views import AccountView, Candle, ContributionView
@@ -28,7 +28,6 @@ TOPIC = {
 }
 
 _events: msgspec.json.Decoder[LedgerEvent] = msgspec.json.Decoder(LedgerEvent)
-_effects = msgspec.json.Decoder(UserEffect)
 Shape = TypeVar("Shape")
 
 
@@ -93,7 +92,7 @@ class EffectFolder:
     async def fold(
         self, head: RecordHead, value: bytes, *, after: int, reader: ViewReader
     ) -> Batch:
-        effects = [effect for effect in _decode(_effects, value) if effect.position > after]
+        effects = [effect for effect in _decode(effect_decoder, value) if effect.position > after]
         positions = [effect.position for effect in effects]
         if positions != sorted(positions) or any(position > head.last for position in positions):
             raise RecordBroken(f"effects outside positions {head.first} to {head.last}")

@@ -45,7 +45,8 @@ class UserEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 encode_effect = msgspec.json.Encoder().encode
-decode_effect = msgspec.json.Decoder(UserEffect).decode
+effect_decoder = msgspec.json.Decoder(UserEffect)
+decode_effect = effect_decoder.decode
 
 
 def partition_of(user_id: str, partition_count: int) -> int:
