@@ -7,6 +7,8 @@ import msgspec
 
 class RejectionCode(enum.StrEnum):
     OVERLOADED = "overloaded"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    CLOCK_IS_WALL = "clock_is_wall"
     LEDGER_ALREADY_OPEN = "ledger_already_open"
     LEDGER_NOT_OPEN = "ledger_not_open"
     INVALID_ID = "invalid_id"
