@@ -1,7 +1,7 @@
 """What the engine needs from outside, and the shapes that cross these seams."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
@@ -107,6 +107,11 @@ class LogTail(Protocol):
 class Clock(Protocol):
     """Time as a port: the wall clock, or a virtual one that is advanced by command."""
 
+    @property
+    def leap_ns(self) -> int:
+        """How far the machine's clock is from this one; 0 unless a leap is being ignored."""
+        ...
+
     def now_ns(self) -> int:
         """Nanoseconds since the Unix epoch, UTC; never less than before."""
         ...
@@ -142,4 +147,28 @@ class SnapshotStore(Protocol):
 
     def save_snapshot(self, snapshot: StoredSnapshot) -> None:
         """Keep one more, and the few newest before it."""
+        ...
+
+
+class Figures(Protocol):
+    """Where the engine tells how it is doing: once per batch, never per command."""
+
+    def committed(self, *, events: int, seconds: float, outcomes: Mapping[str, int]) -> None:
+        """A batch is durable and answered. outcomes: commands by code, "accepted" among them."""
+        ...
+
+    def ticked(self, lateness_s: float) -> None:
+        """A second was allocated so long after it began."""
+        ...
+
+    def leads(self, epoch: int, position: int) -> None:
+        """This engine leads from here on."""
+        ...
+
+    def settled(self, result: Literal["committed", "lost", "fenced"]) -> None:
+        """A commit's unknown outcome was found out; a lost one has been sent again since."""
+        ...
+
+    def standby(self, position: int, lag: int) -> None:
+        """It folds the log while another leads; lag: events it has not folded yet."""
         ...

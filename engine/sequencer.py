@@ -1,218 +1,343 @@
 """The one writer: ticks and commands in, decided one after another, committed in groups.
 
 Order within a batch: the missing seconds, then commands; a command of second t is decided only
-after t's tick. Answers, refusals too, leave only after everything decided before them is on disk.
-Any fault of the log ends the process: memory may be ahead of the log then, and a restart folds the
-truth again.
+after t's tick. The next batch is decided while the last one commits; one commit is under way at a
+time. Answers, refusals too, leave only after their batch has passed the log's fence: memory may be
+ahead of the log, what has been said never is.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+import hashlib
+import logging
+import time
+from collections import Counter, deque
 
-import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from domain import ledger
+from domain.snapshot import dump
 from domain.state import LedgerState
+from engine import answers
 from engine.errors import ClockIsWall, LogCorrupt
-from engine.hashing import GENESIS_HASH, chain
-from engine.ports import Clock, EventLog, Head
-from schemas import commands, frames
-from schemas.codecs import decode_event, encode_event, topic_of
+from engine.fold import LedgerFold
+from engine.outcomes import Digest, Outcome, Pending, Stored, code_of
+from engine.ports import AnswerBlock, Clock, EventLog, Figures
+from engine.repeats import Repeats
+from engine.settling import append_settled
+from schemas import frames
+from schemas.codecs import encode_event, topic_of
 from schemas.events import EpochStarted, LedgerEvent
 from schemas.genesis import Genesis
+from schemas.history import history_keys
 from schemas.rejections import Rejection, RejectionCode
+from schemas.snapshots import encode_snapshot
 from schemas.streams import stream_id
+
+log = logging.getLogger("durian.engine")
 
 INBOX_COMMANDS_MAX = 20_000
 BATCH_EVENTS_MAX = 1_000
+# Commands decided before the loop looks at the network and a finished commit again.
+SLICE_COMMANDS = 64
+# The store gives the lead to another writer when this one is silent for three.
+KEEP_ALIVE_SECONDS = 1.0
 SECOND_NS = 1_000_000_000
-
-Outcome = tuple[int, tuple[bytes, ...]] | Rejection
-"""(last position, stored payloads) of an accepted command, or the refusal."""
-Answer = Callable[[Outcome], None]
-
-
-class Pending(NamedTuple):
-    command: commands.LedgerCommand | frames.AdvanceClock
-    answer: Answer
 
 
 class Batch:
-    """What one commit appends, and whom it answers."""
+    """What one commit appends, and whom it answers. block_id: of its keyed answers."""
 
-    __slots__ = ("answers", "events")
+    __slots__ = ("answers", "block_id", "events", "history", "records")
 
-    def __init__(self) -> None:
+    def __init__(self, block_id: int) -> None:
         self.events: list[StoredEvent] = []
-        self.answers: list[tuple[Answer, Outcome]] = []
+        self.history: list[tuple[int, int]] = []
+        self.answers: list[tuple[Pending, Outcome]] = []
+        self.records: list[answers.AnswerRecord] = []
+        self.block_id = block_id
+
+    def is_full(self) -> bool:
+        return len(self.events) >= BATCH_EVENTS_MAX or len(self.answers) >= BATCH_EVENTS_MAX
+
+    def block(self, at_ns: int) -> AnswerBlock | None:
+        return answers.pack_block(self.block_id, at_ns, self.records) if self.records else None
 
 
 class Sequencer:
-    """Owns the state; nobody else reads or changes it while it runs."""
+    """Owns the state; nobody else reads or changes it while it runs.
 
-    def __init__(self, log: EventLog, clock: Clock) -> None:
-        self.log = log
+    address: where gateways reach this engine, told to the log when it leads again.
+    """
+
+    def __init__(
+        self, ledger_log: EventLog, clock: Clock, repeats: Repeats, figures: Figures, address: str
+    ) -> None:
+        self.log = ledger_log
         self.clock = clock
-        self.state = LedgerState()
-        self._versions: dict[str, int] = {}
+        self._repeats = repeats
+        self._figures = figures
+        self._address = address
+        self._fold = LedgerFold()
+        self._answers = answers.FirstAnswers()
+        self._position = 0
         self._inbox: deque[Pending] = deque()
-        self._work = asyncio.Event()
+        self._batch = Batch(1)
+        self._flight: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._committed_at = 0.0
         self._stopping = False
+
+    @property
+    def state(self) -> LedgerState:
+        return self._fold.state
+
+    def waiting(self) -> int:
+        """Commands in the inbox."""
+        return len(self._inbox)
+
+    def remembered(self) -> int:
+        """Keys whose first answer is known."""
+        return len(self._answers)
 
     # -- start --------------------------------------------------------------------------------
 
-    async def start(self, genesis: Genesis) -> None:
-        """Take the lead, fold the log, mark the epoch; open the ledger if the log is empty.
+    async def start(
+        self, fold: LedgerFold, first_answers: answers.FirstAnswers, genesis: Genesis
+    ) -> None:
+        """Go on from the fold of the whole log as its elected writer: mark the epoch, open the
+        ledger if the log is empty, append the missing seconds.
 
-        Raises LogCorrupt if a stored event contradicts the hash chain or cannot be read, or if the
-        log ends elsewhere than its head says.
+        Raises LogCorrupt if the log ends elsewhere than the fold does, or refuses genesis.
         """
-        head = self.log.lead()
-        self._replay(head)
+        head = self.log.head
+        fold.require_end(head)
+        self._fold, self._answers, self._position = fold, first_answers, head.position
+        self._batch = Batch(first_answers.last_id + 1)
+        self._repeats.committed(first_answers.last_id)
         started_at_ns = self.clock.now_ns()
         if head.position == 0:
             second = genesis.genesis_second
             second = started_at_ns // SECOND_NS if second is None else second
             self.state.at_ns = second * SECOND_NS
         self._resume_clock()
-        batch = Batch()
-        epoch = EpochStarted(at_ns=self.state.at_ns, epoch=head.epoch, started_at_ns=started_at_ns)
-        self._take(batch, (epoch,))
+        self._mark_epoch()
         if self.state.mining is None:
             for command in genesis.commands(self.state.at_ns // SECOND_NS):
                 decided = ledger.decide(command, self.state, self.state.at_ns)
                 if isinstance(decided, Rejection):
                     raise LogCorrupt(1, f"genesis is refused: {decided}")
-                self._take(batch, decided)
+                self._take(decided)
         behind = True
         while behind:
-            behind = self._tick(batch, self.clock.now_ns())
-            await self._commit(batch)
-            batch = Batch()
+            behind = self._tick(self.clock.now_ns())
+            await self._commit(self._next_batch())
+        self._figures.leads(self.log.head.epoch, self.log.head.position)
 
     def _resume_clock(self) -> None:
         # A virtual clock goes on where the log ends; the wall clock needs no telling.
         try:
             self.clock.advance_to(self.state.at_ns)
         except ClockIsWall:
-            return
+            behind_ns = self.state.at_ns - self.clock.now_ns()
+            if behind_ns > SECOND_NS:
+                log.warning(
+                    "the clock is %.1f s behind the log: engine time stands still until it is not",
+                    behind_ns / SECOND_NS,
+                )
 
-    def _replay(self, head: Head) -> None:
-        previous = GENESIS_HASH
-        for logged in self.log.read():
-            (expected,) = chain(previous, (logged.payload,))
-            if logged.hash != expected:
-                raise LogCorrupt(logged.position, "its hash does not follow from the one before")
-            try:
-                event = decode_event(logged.payload)
-            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-                raise LogCorrupt(logged.position, f"cannot be read: {exc}") from exc
-            ledger.evolve(self.state, event)
-            self._versions[logged.stream_id] = self._versions.get(logged.stream_id, 0) + 1
-            previous = expected
-        if previous != head.hash:
-            raise LogCorrupt(head.position, "the log does not end where its head says")
+    def _mark_epoch(self) -> None:
+        epoch = EpochStarted(
+            at_ns=self.state.at_ns,
+            epoch=self.log.head.epoch,
+            started_at_ns=self.clock.now_ns(),
+        )
+        self._take((epoch,))
 
     # -- run ----------------------------------------------------------------------------------
 
     def submit(self, pending: Pending) -> None:
-        """Queue a command; it is answered once, in the log's order.
+        """Queue a request; it is answered once, in the log's order.
 
         A full inbox refuses at once.
         """
         if len(self._inbox) >= INBOX_COMMANDS_MAX:
-            pending.answer(
-                Rejection(RejectionCode.OVERLOADED, {"commands_waiting": len(self._inbox)})
-            )
+            refused = Rejection(RejectionCode.OVERLOADED, {"commands_waiting": len(self._inbox)})
+            pending.answer(pending.request.id, refused, False)
             return
         self._inbox.append(pending)
-        self._work.set()
+        self._wake.set()
 
     def stop(self) -> None:
-        """Finish the batch under way, leave the rest unanswered (its senders ask again)."""
+        """Commit what is decided, leave the rest unanswered (its senders ask again)."""
         self._stopping = True
-        self._work.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Until stop(). Raises what the log raises: the process must end then."""
-        while not self._stopping:
-            batch = Batch()
-            behind = self._tick(batch, self.clock.now_ns())
-            if not behind:
-                self._decide(batch)
-            if batch.events or batch.answers:
-                await self._commit(batch)
-            elif not self._inbox:
-                await self._wait()
-
-    async def _wait(self) -> None:
-        self._work.clear()
+        self._ring()
         try:
-            await asyncio.wait_for(self._work.wait(), self.clock.seconds_to_next_tick())
-        except TimeoutError:
-            return
+            while True:
+                self._land()
+                if not self._stopping:
+                    self._fill()
+                if self._flight is None and self._is_due():
+                    self._take_off()
+                if self._stopping and self._flight is None:
+                    return
+                if self._inbox and not self._batch.is_full() and not self._stopping:
+                    await asyncio.sleep(0)
+                else:
+                    await self._wake.wait()
+                    self._wake.clear()
+        finally:
+            self._stopping = True
 
-    def _tick(self, batch: Batch, now_ns: int) -> bool:
+    def _ring(self) -> None:
+        # Wakes run() when a second begins, and often enough to keep the lead in a quiet hour.
+        if self._stopping:
+            return
+        self._wake.set()
+        seconds = self.clock.seconds_to_next_tick()
+        seconds = KEEP_ALIVE_SECONDS if seconds is None else min(seconds, KEEP_ALIVE_SECONDS)
+        asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _land(self) -> None:
+        if self._flight is not None and self._flight.done():
+            flight, self._flight = self._flight, None
+            flight.result()
+
+    def _is_due(self) -> bool:
+        if self._batch.events or self._batch.answers:
+            return True
+        quiet = asyncio.get_running_loop().time() - self._committed_at
+        return quiet >= KEEP_ALIVE_SECONDS and not self._stopping
+
+    def _take_off(self) -> None:
+        self._flight = asyncio.create_task(self._commit(self._next_batch()))
+        self._flight.add_done_callback(lambda _: self._wake.set())
+
+    def _next_batch(self) -> Batch:
+        batch = self._batch
+        self._batch = Batch(batch.block_id + bool(batch.records))
+        return batch
+
+    def _fill(self) -> None:
+        """Decide what has come, up to a slice of it; the missing seconds first."""
+        inbox, batch = self._inbox, self._batch
+        if batch.is_full() or self._tick(self.clock.now_ns()):
+            return
+        for _ in range(min(SLICE_COMMANDS, len(inbox))):
+            # One reading for both, or a second that begins in between is decided before its tick.
+            now_ns = self.clock.now_ns()
+            if batch.is_full() or self._tick(now_ns):
+                return
+            self._decide(inbox.popleft(), max(self.state.at_ns, now_ns))
+
+    def _tick(self, now_ns: int) -> bool:
         """Append the seconds that have begun; True if the batch is full before they are all in."""
         mining = self.state.mining
         assert mining is not None
         now_second = now_ns // SECOND_NS
+        if mining.last_second >= now_second:
+            return False
+        self._figures.ticked(now_ns / SECOND_NS - mining.last_second - 1)
         while mining.last_second < now_second:
-            if len(batch.events) >= BATCH_EVENTS_MAX:
+            if self._batch.is_full():
                 return True
-            self._store(batch, ledger.tick(self.state, mining.last_second + 1))
+            self._store(ledger.tick(self.state, mining.last_second + 1))
         return False
 
-    def _decide(self, batch: Batch) -> None:
-        inbox = self._inbox
-        while inbox and len(batch.events) < BATCH_EVENTS_MAX:
-            # One reading for both, or a second that begins in between is decided before its tick.
-            now_ns = self.clock.now_ns()
-            if self._tick(batch, now_ns):
-                return
-            now_ns = max(self.state.at_ns, now_ns)
-            command, answer = inbox.popleft()
-            if isinstance(command, frames.AdvanceClock):
-                batch.answers.append((answer, self._advance(command)))
-                if self._tick(batch, self.clock.now_ns()):
-                    return
-            else:
-                decided = ledger.decide(command, self.state, now_ns)
-                batch.answers.append((answer, self._outcome(batch, decided)))
+    def _decide(self, pending: Pending, now_ns: int) -> None:
+        request = pending.request
+        if not request.key:
+            self._batch.answers.append((pending, self._outcome(request, now_ns)))
+            return
+        scope, body = answers.scope_of(request), answers.body_of(request)
+        known = self._answers.find(scope)
+        if known is not None:
+            self._repeats.ask(known, scope, body, pending)
+        elif self._answers.is_full(self.state.at_ns):
+            refused = Rejection(
+                RejectionCode.OVERLOADED, {"answers_remembered": len(self._answers)}
+            )
+            self._batch.answers.append((pending, refused))
+        else:
+            outcome = self._outcome(request, now_ns)
+            self._batch.answers.append((pending, outcome))
+            self._remember(scope, body, outcome)
+
+    def _remember(self, scope: bytes, body: bytes, outcome: Outcome) -> None:
+        if isinstance(outcome, Rejection):
+            record = answers.AnswerRecord(scope, body, 0, 0, outcome)
+        elif isinstance(outcome, Stored):
+            count = len(outcome.payloads)
+            record = answers.AnswerRecord(scope, body, outcome.last_position - count + 1, count)
+        else:
+            return
+        self._batch.records.append(record)
+        self._answers.remember(scope, self._batch.block_id, self.state.at_ns)
+
+    def _outcome(self, request: frames.Request, now_ns: int) -> Outcome:
+        command = request.command
+        if isinstance(command, frames.AdvanceClock):
+            return self._advance(command)
+        if isinstance(command, frames.DigestState):
+            digest = hashlib.sha256(encode_snapshot(dump(self.state))).hexdigest()
+            return Digest(self._position, digest)
+        decided = ledger.decide(command, self.state, now_ns)
+        if isinstance(decided, Rejection):
+            return decided
+        payloads = self._take(decided)
+        return Stored(self._position, payloads)
 
     def _advance(self, command: frames.AdvanceClock) -> Outcome:
         try:
             self.clock.advance_to(command.to_ns)
         except ClockIsWall as exc:
-            return Rejection(RejectionCode.INVALID_ORDER, {"clock": str(exc)})
-        return self.log.head.position, ()
+            return Rejection(RejectionCode.CLOCK_IS_WALL, {"clock": str(exc)})
+        self._tick(self.clock.now_ns())
+        return Stored(self._position, ())
 
-    def _outcome(self, batch: Batch, decided: ledger.Decision) -> Outcome:
-        if isinstance(decided, Rejection):
-            return decided
-        payloads = self._take(batch, decided)
-        return self.log.head.position + len(batch.events), payloads
-
-    def _take(self, batch: Batch, happened: tuple[LedgerEvent, ...]) -> tuple[bytes, ...]:
+    def _take(self, happened: tuple[LedgerEvent, ...]) -> tuple[bytes, ...]:
         for event in happened:
             ledger.evolve(self.state, event)
-        return self._store(batch, happened)
+        return self._store(happened)
 
-    def _store(self, batch: Batch, happened: tuple[LedgerEvent, ...]) -> tuple[bytes, ...]:
+    def _store(self, happened: tuple[LedgerEvent, ...]) -> tuple[bytes, ...]:
+        events, history, versions = self._batch.events, self._batch.history, self._fold.versions
         payloads = []
         for event in happened:
             stream = stream_id(event)
-            version = self._versions[stream] = self._versions.get(stream, 0) + 1
+            version = versions[stream] = versions.get(stream, 0) + 1
             payload = encode_event(event)
-            batch.events.append(StoredEvent(stream, version, topic_of(event), payload))
+            for key in history_keys(event):
+                history.append((key, len(events)))
+            events.append(StoredEvent(stream, version, topic_of(event), payload))
             payloads.append(payload)
+        self._position += len(payloads)
         return tuple(payloads)
 
+    # -- commit -------------------------------------------------------------------------------
+
     async def _commit(self, batch: Batch) -> None:
-        if batch.events:
-            await self.log.append(batch.events)
-        for answer, outcome in batch.answers:
-            answer(outcome)
+        """One batch through the fence; then its answers leave."""
+        started = time.perf_counter()
+        block = batch.block(self.state.at_ns)
+        settled = await append_settled(
+            self.log, self._repeats.open_tail, self._address, batch.events, batch.history, block
+        )
+        if settled is not None:
+            self._figures.settled(settled)
+            self._figures.leads(self.log.head.epoch, self.log.head.position)
+            self._mark_epoch()
+        self._committed_at = asyncio.get_running_loop().time()
+        if block is not None:
+            self._answers.last_id = block.id
+            self._repeats.committed(block.id)
+        for pending, outcome in batch.answers:
+            pending.answer(pending.request.id, outcome, False)
+        self._figures.committed(
+            events=len(batch.events),
+            seconds=time.perf_counter() - started,
+            outcomes=Counter(code_of(outcome) for _, outcome in batch.answers),
+        )

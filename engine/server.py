@@ -5,7 +5,8 @@ from typing import cast
 
 import msgspec
 
-from engine.sequencer import Outcome, Pending, Sequencer
+from engine.outcomes import Digest, Outcome, Pending
+from engine.sequencer import Sequencer
 from schemas import frames
 from schemas.rejections import Rejection
 
@@ -75,21 +76,23 @@ class CommandConnection(asyncio.Protocol):
         except _UNREADABLE as exc:
             self._refuse_frame(_id_of(body), str(exc))
             return
-        request_id = request.id
-        self._sequencer.submit(
-            Pending(request.command, lambda outcome: self._answer(request_id, outcome))
-        )
+        self._sequencer.submit(Pending(request, self._answer))
 
-    def _answer(self, request_id: int, outcome: Outcome) -> None:
+    def _answer(self, request_id: int, outcome: Outcome, is_repeat: bool) -> None:
         reply: msgspec.Struct
         if isinstance(outcome, Rejection):
-            reply = frames.Refused(id=request_id, rejection=outcome)
+            reply = frames.Refused(id=request_id, rejection=outcome, is_repeat=is_repeat)
+        elif isinstance(outcome, Digest):
+            reply = frames.StateDigest(
+                id=request_id, position=outcome.position, sha256=outcome.sha256
+            )
         else:
             position, payloads = outcome
             reply = frames.AcceptedStored(
                 id=request_id,
                 last_position=position,
                 events=tuple(map(msgspec.Raw, payloads)),
+                is_repeat=is_repeat,
             )
         body = _encode(reply)
         if len(body) > frames.FRAME_BYTES_MAX:

@@ -105,5 +105,15 @@ class LedgerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     trade_id_last: int
 
 
+class EngineSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger's state with its place in the log. versions: number of events of each stream."""
+
+    position: int
+    versions: dict[str, int]
+    state: LedgerSnapshot
+
+
+encode_engine_snapshot = msgspec.json.Encoder().encode
+decode_engine_snapshot = msgspec.json.Decoder(EngineSnapshot).decode
 encode_snapshot = msgspec.json.Encoder().encode
 decode_snapshot = msgspec.json.Decoder(LedgerSnapshot).decode

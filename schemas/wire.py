@@ -22,6 +22,7 @@ class WireCode(enum.StrEnum):
     """The gateway's own codes; those of refused commands are schemas.rejections.RejectionCode."""
 
     INVALID_REQUEST = "invalid_request"
+    INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"

@@ -1,16 +1,22 @@
-"""A sequencer on the in-memory log, run for the length of a block, and ways to ask it."""
+"""An engine on the in-memory log, from standby to writer, run for the length of a block, and ways
+to ask it.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import StoredEvent
 
 from engine.clock import VirtualClock
-from engine.memory import MemoryLog, MemoryStore
-from engine.ports import Clock, Head
-from engine.sequencer import Outcome, Pending, Sequencer
+from engine.memory import MemoryLog, MemorySnapshots, MemoryStore, MemoryTail
+from engine.metrics import EngineMetrics
+from engine.outcomes import Outcome, Pending
+from engine.ports import AnswerBlock, Clock, Head, LogTail
+from engine.repeats import Repeats
+from engine.sequencer import Sequencer
+from engine.standby import Standby
 from schemas import commands, frames
 from schemas.codecs import decode_event
 from schemas.commands import EmissionEntry
@@ -20,6 +26,7 @@ from tests.unit.domain.scenario import GENESIS_SECOND, market
 
 SECOND_NS = 1_000_000_000
 DEADLINE_SECONDS = 20.0
+ADDRESS = "tcp://engine:1"
 SMALL = Genesis(
     genesis_second=GENESIS_SECOND,
     mined_asset="DUR",
@@ -39,11 +46,23 @@ class RecordedLog(MemoryLog):
         self.batches: list[list[LedgerEvent]] = []
         self.grown = asyncio.Event()
 
-    async def append(self, batch: Sequence[StoredEvent]) -> Head:
-        head = await super().append(batch)
-        self.batches.append([decode_event(event.state) for event in batch])
+    async def append(
+        self,
+        events: Sequence[StoredEvent],
+        history: Sequence[tuple[int, int]] = (),
+        answers: AnswerBlock | None = None,
+    ) -> Head:
+        head = await super().append(events, history, answers)
+        self.batches.append([decode_event(event.state) for event in events])
         self.grown.set()
         return head
+
+
+class Told(NamedTuple):
+    """An answer as the command port would send it."""
+
+    outcome: Outcome
+    is_repeat: bool
 
 
 class Line:
@@ -55,32 +74,73 @@ class Line:
         *,
         clock: Clock | None = None,
         log: RecordedLog | None = None,
+        snapshots: MemorySnapshots | None = None,
     ) -> None:
         self.log = log or RecordedLog(store)
         self.clock = clock or VirtualClock()
-        self.sequencer = Sequencer(self.log, self.clock)
+        self.metrics = EngineMetrics()
+        self.repeats = Repeats(self.open_tail)
+        self.sequencer = Sequencer(self.log, self.clock, self.repeats, self.metrics, ADDRESS)
+        self.standby = Standby(
+            self.log, MemoryTail(self.log.store), snapshots or MemorySnapshots(), self.metrics
+        )
 
     @property
     def events(self) -> list[LedgerEvent]:
         return [decode_event(logged.payload) for logged in self.log.read()]
 
     @contextlib.asynccontextmanager
+    async def open_tail(self) -> AsyncIterator[LogTail]:
+        yield MemoryTail(self.log.store)
+
+    async def start(self, genesis: Genesis = SMALL) -> None:
+        """Fold the log, wait for the lead, and lead."""
+        await self.standby.fold_log()
+        await self.standby.take_lead(ADDRESS, lambda: None)
+        await self.sequencer.start(self.standby.fold, self.standby.answers, genesis)
+
+    @contextlib.asynccontextmanager
     async def running(self, genesis: Genesis = SMALL) -> AsyncIterator["Line"]:
-        """Started before the block, stopped after it."""
-        await self.sequencer.start(genesis)
-        task = asyncio.create_task(self.sequencer.run())
+        """Started before the block, stopped after it; then the lead is free."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self.start(genesis)
+        writing = asyncio.create_task(self.sequencer.run())
+        repeating = asyncio.create_task(self.repeats.run())
         try:
             yield self
         finally:
             self.sequencer.stop()
             async with asyncio.timeout(DEADLINE_SECONDS):
-                await task
+                await writing
+            repeating.cancel()
+            self.log.close_writer()
+
+    def request(
+        self,
+        command: commands.LedgerCommand | frames.AdvanceClock | frames.DigestState,
+        key: str = "",
+    ) -> "asyncio.Future[Told]":
+        """Queue a command under a key."""
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+
+        def told(request_id: int, outcome: Outcome, is_repeat: bool) -> None:
+            assert request_id == 1
+            answer.set_result(Told(outcome, is_repeat))
+
+        self.sequencer.submit(Pending(frames.Request(id=1, command=command, key=key), told))
+        return answer
 
     def submit(
         self, command: commands.LedgerCommand | frames.AdvanceClock
     ) -> "asyncio.Future[Outcome]":
+        """Queue a command without a key."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.sequencer.submit(Pending(command, answer.set_result))
+        self.sequencer.submit(
+            Pending(
+                frames.Request(id=1, command=command),
+                lambda _, outcome, __: answer.set_result(outcome),
+            )
+        )
         return answer
 
     async def ask(self, command: commands.LedgerCommand | frames.AdvanceClock) -> Outcome:

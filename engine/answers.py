@@ -1,0 +1,120 @@
+"""First answers to keyed commands: who asked what, remembered for at least a day, bounded.
+
+Memory holds only which batch answered a key; the answer itself is read back from the log's
+database when somebody asks again, which is rare. Digests stand for keys and bodies, so neither can
+be read from the database.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from engine.ports import AnswerBlock
+from schemas import frames
+from schemas.rejections import Rejection
+
+HOUR_NS = 3_600_000_000_000
+REMEMBERED_NS = 24 * HOUR_NS
+# Whole generations are forgotten at once, so a key is remembered for 24 to 28 hours.
+GENERATION_NS = 4 * HOUR_NS
+# Stored blocks go only after memory has forgotten them: what memory names can always be read.
+STORED_NS = REMEMBERED_NS + 2 * GENERATION_NS
+# About 120 bytes each. 5 million a day are 58 commands a second, day and night.
+ANSWERS_MAX = 5_000_000
+
+
+class AnswerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """First answer to one keyed command: count events from position `first`, or a refusal."""
+
+    scope: bytes
+    body: bytes
+    first: int
+    count: int
+    rejection: Rejection | None = None
+
+
+_encode_records = msgspec.msgpack.Encoder().encode
+_decode_records = msgspec.msgpack.Decoder(list[AnswerRecord]).decode
+_encode_command = msgspec.json.Encoder().encode
+
+
+def scope_of(request: frames.Request) -> bytes:
+    """Digest of what a key must be unique within: user, command type, key."""
+    command = request.command
+    user_id = getattr(command, "user_id", "")
+    named = f"{len(user_id)}:{user_id}{command.__struct_config__.tag}:{request.key}"
+    return blake2b(named.encode(), digest_size=16).digest()
+
+
+def body_of(request: frames.Request) -> bytes:
+    """Digest of the command as it was meant: the same fields and values, however spelled."""
+    return blake2b(_encode_command(request.command), digest_size=8).digest()
+
+
+def pack_block(block_id: int, at_ns: int, records: Sequence[AnswerRecord]) -> AnswerBlock:
+    return AnswerBlock(block_id, at_ns, _encode_records(records))
+
+
+def records_of(block: AnswerBlock) -> list[AnswerRecord]:
+    return _decode_records(block.records)
+
+
+class _Generation:
+    """Keys of some hours. last_ns: engine time of the newest."""
+
+    __slots__ = ("blocks", "first_ns", "last_ns")
+
+    def __init__(self, first_ns: int) -> None:
+        self.first_ns = self.last_ns = first_ns
+        self.blocks: dict[bytes, int] = {}
+
+
+class FirstAnswers:
+    """scope -> id of the block that holds the first answer. last_id: of the newest block."""
+
+    def __init__(self, most: int = ANSWERS_MAX) -> None:
+        self.last_id = 0
+        self._most = most
+        self._count = 0
+        self._generations: list[_Generation] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def is_full(self, now_ns: int) -> bool:
+        """True when one more would need more memory than allowed: nothing is forgotten early."""
+        if self._count >= self._most:
+            self._forget(now_ns)
+        return self._count >= self._most
+
+    def find(self, scope: bytes) -> int | None:
+        """Block with the first answer, if the key was used within the last day."""
+        for generation in reversed(self._generations):
+            block_id = generation.blocks.get(scope)
+            if block_id is not None:
+                return block_id
+        return None
+
+    def remember(self, scope: bytes, block_id: int, at_ns: int) -> None:
+        newest = self._generations[-1] if self._generations else None
+        if newest is None or at_ns - newest.first_ns >= GENERATION_NS:
+            self._forget(at_ns)
+            newest = _Generation(at_ns)
+            self._generations.append(newest)
+        newest.blocks[scope] = block_id
+        newest.last_ns = at_ns
+        self._count += 1
+
+    def load(self, blocks: Sequence[AnswerBlock]) -> None:
+        """Remember what another leader, or we before a restart, have answered."""
+        for block in blocks:
+            for record in _decode_records(block.records):
+                self.remember(record.scope, block.id, block.at_ns)
+            self.last_id = block.id
+
+    def _forget(self, now_ns: int) -> None:
+        """Drop the generations whose newest key is more than a day old."""
+        kept = [g for g in self._generations if now_ns - g.last_ns <= REMEMBERED_NS]
+        self._count = sum(len(generation.blocks) for generation in kept)
+        self._generations = kept

@@ -1,0 +1,40 @@
+"""`durian snapshot`: keep the ledger's state, so that the next start reads only the log's tail."""
+
+import sys
+
+import click
+
+from ops.commands.options import json_option
+from ops.config import load_config, require
+from ops.console import print_json
+from ops.errors import Exit
+from ops.snapshotting import check_snapshots, keep_snapshot
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Compare each stored snapshot with a fold of the log.")
+@json_option
+def command(*, check: bool, as_json: bool) -> None:
+    """Fold the newest snapshot and the log after it, and store the result.
+
+    The engine does this by itself every 100,000 events. With --check nothing is stored: the whole
+    log is folded, and exit code 1 says that a stored snapshot is not the fold at its position.
+    """
+    url = require(load_config(), "postgres_url")
+    if check:
+        findings = check_snapshots(url)
+        if as_json:
+            print_json(findings)
+        else:
+            for found in findings:
+                click.echo(f"position {found['position']:,}: {found['finding']}")
+            click.echo(f"{len(findings)} snapshots")
+        sys.exit(Exit.OK if all(found["equal"] for found in findings) else Exit.WRONG)
+    kept = keep_snapshot(url)
+    if as_json:
+        print_json(kept)
+    else:
+        click.echo(
+            f"snapshot of position {kept['position']:,}: {kept['bytes']:,} bytes, "
+            f"from position {kept['from_position']:,} in {kept['seconds']:.1f} s"
+        )
