@@ -20,15 +20,22 @@ REMEMBERED_NS = 24 * HOUR_NS
 GENERATION_NS = 4 * HOUR_NS
 # Stored blocks go only after memory has forgotten them: what memory names can always be read.
 STORED_NS = REMEMBERED_NS + 2 * GENERATION_NS
+# A gateway asks again under a key of its own only for as long as its client waits.
+BRIEF_NS = 120_000_000_000
+BRIEF_GENERATION_NS = BRIEF_NS // 2
 # About 120 bytes each. 5 million a day are 58 commands a second, day and night.
 ANSWERS_MAX = 5_000_000
 
 
 class AnswerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """First answer to one keyed command: count events from position `first`, or a refusal."""
+    """First answer to one keyed command: count events from position `first`, or a refusal.
+
+    is_brief: the key was a gateway's own, remembered for minutes.
+    """
 
     scope: bytes
     body: bytes
+    is_brief: bool
     first: int
     count: int
     rejection: Rejection | None = None
@@ -60,8 +67,13 @@ def records_of(block: AnswerBlock) -> list[AnswerRecord]:
     return _decode_records(block.records)
 
 
+def is_brief(request: frames.Request) -> bool:
+    """True if the key was made by a gateway, for its own re-sends."""
+    return request.key.startswith(frames.OWN_KEY_MARK)
+
+
 class _Generation:
-    """Keys of some hours. last_ns: engine time of the newest."""
+    """Keys of some time. last_ns: engine time of the newest."""
 
     __slots__ = ("blocks", "first_ns", "last_ns")
 
@@ -70,26 +82,18 @@ class _Generation:
         self.blocks: dict[bytes, int] = {}
 
 
-class FirstAnswers:
-    """scope -> id of the block that holds the first answer. last_id: of the newest block."""
+class _Memory:
+    """scope -> block id, for remembered_ns at least, dropped a generation at a time."""
 
-    def __init__(self, most: int = ANSWERS_MAX) -> None:
-        self.last_id = 0
-        self._most = most
-        self._count = 0
+    __slots__ = ("_generation_ns", "_generations", "_remembered_ns", "count")
+
+    def __init__(self, remembered_ns: int, generation_ns: int) -> None:
+        self._remembered_ns = remembered_ns
+        self._generation_ns = generation_ns
         self._generations: list[_Generation] = []
-
-    def __len__(self) -> int:
-        return self._count
-
-    def is_full(self, now_ns: int) -> bool:
-        """True when one more would need more memory than allowed: nothing is forgotten early."""
-        if self._count >= self._most:
-            self._forget(now_ns)
-        return self._count >= self._most
+        self.count = 0
 
     def find(self, scope: bytes) -> int | None:
-        """Block with the first answer, if the key was used within the last day."""
         for generation in reversed(self._generations):
             block_id = generation.blocks.get(scope)
             if block_id is not None:
@@ -98,23 +102,50 @@ class FirstAnswers:
 
     def remember(self, scope: bytes, block_id: int, at_ns: int) -> None:
         newest = self._generations[-1] if self._generations else None
-        if newest is None or at_ns - newest.first_ns >= GENERATION_NS:
-            self._forget(at_ns)
+        if newest is None or at_ns - newest.first_ns >= self._generation_ns:
+            self.forget(at_ns)
             newest = _Generation(at_ns)
             self._generations.append(newest)
         newest.blocks[scope] = block_id
         newest.last_ns = at_ns
-        self._count += 1
+        self.count += 1
+
+    def forget(self, now_ns: int) -> None:
+        kept = [g for g in self._generations if now_ns - g.last_ns <= self._remembered_ns]
+        self.count = sum(len(generation.blocks) for generation in kept)
+        self._generations = kept
+
+
+class FirstAnswers:
+    """scope -> id of the block that holds the first answer. last_id: of the newest block."""
+
+    def __init__(self, most: int = ANSWERS_MAX) -> None:
+        self.last_id = 0
+        self._most = most
+        self._clients = _Memory(REMEMBERED_NS, GENERATION_NS)
+        self._gateways = _Memory(BRIEF_NS, BRIEF_GENERATION_NS)
+
+    def __len__(self) -> int:
+        return self._clients.count + self._gateways.count
+
+    def is_full(self, now_ns: int) -> bool:
+        """True when one more would need more memory than allowed: nothing is forgotten early."""
+        if len(self) < self._most:
+            return False
+        self._clients.forget(now_ns)
+        self._gateways.forget(now_ns)
+        return len(self) >= self._most
+
+    def find(self, scope: bytes, *, brief: bool = False) -> int | None:
+        """Block with the first answer, if the key was used recently enough."""
+        return (self._gateways if brief else self._clients).find(scope)
+
+    def remember(self, scope: bytes, block_id: int, at_ns: int, *, brief: bool = False) -> None:
+        (self._gateways if brief else self._clients).remember(scope, block_id, at_ns)
 
     def load(self, blocks: Sequence[AnswerBlock]) -> None:
         """Remember what another leader, or we before a restart, have answered."""
         for block in blocks:
             for record in _decode_records(block.records):
-                self.remember(record.scope, block.id, block.at_ns)
+                self.remember(record.scope, block.id, block.at_ns, brief=record.is_brief)
             self.last_id = block.id
-
-    def _forget(self, now_ns: int) -> None:
-        """Drop the generations whose newest key is more than a day old."""
-        kept = [g for g in self._generations if now_ns - g.last_ns <= REMEMBERED_NS]
-        self._count = sum(len(generation.blocks) for generation in kept)
-        self._generations = kept

@@ -157,6 +157,10 @@ class Figures(Protocol):
         """A batch is durable and answered. outcomes: commands by code, "accepted" among them."""
         ...
 
+    def answered(self, outcomes: Mapping[str, int]) -> None:
+        """Commands answered without a commit of their own: "repeated", "overloaded"."""
+        ...
+
     def ticked(self, lateness_s: float) -> None:
         """A second was allocated so long after it began."""
         ...

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from engine.answers import AnswerRecord, records_of
 from engine.errors import StoreUnavailable
-from engine.outcomes import Outcome, Pending, Stored
-from engine.ports import LogTail
+from engine.outcomes import Outcome, Pending, Stored, code_of
+from engine.ports import Figures, LogTail
 from schemas.rejections import Rejection, RejectionCode
 
 log = logging.getLogger("durian.engine")
@@ -41,9 +41,9 @@ class _Block(NamedTuple):
 class Repeats:
     """Answers in the order in which they can be answered; run() does the reading."""
 
-    def __init__(self, open_tail: OpenTail) -> None:
+    def __init__(self, open_tail: OpenTail, figures: Figures) -> None:
         self.open_tail = open_tail
-        self.answered = 0
+        self._figures = figures
         self._ready: deque[_Repeat] = deque()
         self._uncommitted: dict[int, list[_Repeat]] = {}
         self._committed_id = 0
@@ -55,6 +55,7 @@ class Repeats:
         waiting = len(self._ready) + sum(map(len, self._uncommitted.values()))
         if waiting >= REPEATS_MAX:
             refused = Rejection(RejectionCode.OVERLOADED, {"repeats_waiting": waiting})
+            self._figures.answered({code_of(refused): 1})
             pending.answer(pending.request.id, refused, False)
             return
         repeat = _Repeat(block_id, scope, body, pending)
@@ -90,7 +91,7 @@ class Repeats:
                 repeat = self._ready[0]
                 outcome, is_repeat = await self._first_answer(tail, repeat)
                 self._ready.popleft()
-                self.answered += 1
+                self._figures.answered({"repeated" if is_repeat else code_of(outcome): 1})
                 repeat.pending.answer(repeat.pending.request.id, outcome, is_repeat)
             self._wake.clear()
             await self._wake.wait()

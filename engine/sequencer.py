@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from collections import Counter, deque
+from typing import NamedTuple
 
 from eventsourcing.persistence import StoredEvent
 
@@ -23,7 +24,7 @@ from engine.fold import LedgerFold
 from engine.outcomes import Digest, Outcome, Pending, Stored, code_of
 from engine.ports import AnswerBlock, Clock, EventLog, Figures
 from engine.repeats import Repeats
-from engine.settling import append_settled
+from engine.settling import Settled, append_settled
 from schemas import frames
 from schemas.codecs import encode_event, topic_of
 from schemas.events import EpochStarted, LedgerEvent
@@ -38,18 +39,22 @@ log = logging.getLogger("durian.engine")
 INBOX_COMMANDS_MAX = 20_000
 BATCH_EVENTS_MAX = 1_000
 # Commands decided before the loop looks at the network and a finished commit again.
-SLICE_COMMANDS = 64
+SLICE_COMMANDS = 32
 # The store gives the lead to another writer when this one is silent for three.
 KEEP_ALIVE_SECONDS = 1.0
 SECOND_NS = 1_000_000_000
 
 
 class Batch:
-    """What one commit appends, and whom it answers. block_id: of its keyed answers."""
+    """What one commit appends, and whom it answers.
 
-    __slots__ = ("answers", "block_id", "events", "history", "records")
+    block_id: of its keyed answers. seconds: that its commit took.
+    """
+
+    __slots__ = ("answers", "block_id", "events", "history", "records", "seconds")
 
     def __init__(self, block_id: int) -> None:
+        self.seconds = 0.0
         self.events: list[StoredEvent] = []
         self.history: list[tuple[int, int]] = []
         self.answers: list[tuple[Pending, Outcome]] = []
@@ -61,6 +66,11 @@ class Batch:
 
     def block(self, at_ns: int) -> AnswerBlock | None:
         return answers.pack_block(self.block_id, at_ns, self.records) if self.records else None
+
+
+class _Flight(NamedTuple):
+    batch: Batch
+    commit: "asyncio.Task[Settled | None]"
 
 
 class Sequencer:
@@ -82,7 +92,7 @@ class Sequencer:
         self._position = 0
         self._inbox: deque[Pending] = deque()
         self._batch = Batch(1)
-        self._flight: asyncio.Task[None] | None = None
+        self._flight: _Flight | None = None
         self._wake = asyncio.Event()
         self._committed_at = 0.0
         self._stopping = False
@@ -130,7 +140,9 @@ class Sequencer:
         behind = True
         while behind:
             behind = self._tick(self.clock.now_ns())
-            await self._commit(self._next_batch())
+            batch = self._next_batch()
+            self._landed(await self._append(batch))
+            self._answer(batch)
         self._figures.leads(self.log.head.epoch, self.log.head.position)
 
     def _resume_clock(self) -> None:
@@ -162,6 +174,7 @@ class Sequencer:
         """
         if len(self._inbox) >= INBOX_COMMANDS_MAX:
             refused = Rejection(RejectionCode.OVERLOADED, {"commands_waiting": len(self._inbox)})
+            self._figures.answered({code_of(refused): 1})
             pending.answer(pending.request.id, refused, False)
             return
         self._inbox.append(pending)
@@ -177,7 +190,11 @@ class Sequencer:
         self._ring()
         try:
             while True:
-                self._land()
+                landed = self._land()
+                if self._flight is None and self._is_due():
+                    self._take_off()
+                if landed is not None:
+                    self._answer(landed)
                 if not self._stopping:
                     self._fill()
                 if self._flight is None and self._is_due():
@@ -201,10 +218,14 @@ class Sequencer:
         seconds = KEEP_ALIVE_SECONDS if seconds is None else min(seconds, KEEP_ALIVE_SECONDS)
         asyncio.get_running_loop().call_later(seconds, self._ring)
 
-    def _land(self) -> None:
-        if self._flight is not None and self._flight.done():
-            flight, self._flight = self._flight, None
-            flight.result()
+    def _land(self) -> Batch | None:
+        """The batch whose commit has ended; raises what the log raised."""
+        flight = self._flight
+        if flight is None or not flight.commit.done():
+            return None
+        self._flight = None
+        self._landed(flight.commit.result())
+        return flight.batch
 
     def _is_due(self) -> bool:
         if self._batch.events or self._batch.answers:
@@ -213,8 +234,10 @@ class Sequencer:
         return quiet >= KEEP_ALIVE_SECONDS and not self._stopping
 
     def _take_off(self) -> None:
-        self._flight = asyncio.create_task(self._commit(self._next_batch()))
-        self._flight.add_done_callback(lambda _: self._wake.set())
+        batch = self._next_batch()
+        commit = asyncio.create_task(self._append(batch))
+        commit.add_done_callback(lambda _: self._wake.set())
+        self._flight = _Flight(batch, commit)
 
     def _next_batch(self) -> Batch:
         batch = self._batch
@@ -253,7 +276,8 @@ class Sequencer:
             self._batch.answers.append((pending, self._outcome(request, now_ns)))
             return
         scope, body = answers.scope_of(request), answers.body_of(request)
-        known = self._answers.find(scope)
+        brief = answers.is_brief(request)
+        known = self._answers.find(scope, brief=brief)
         if known is not None:
             self._repeats.ask(known, scope, body, pending)
         elif self._answers.is_full(self.state.at_ns):
@@ -264,18 +288,11 @@ class Sequencer:
         else:
             outcome = self._outcome(request, now_ns)
             self._batch.answers.append((pending, outcome))
-            self._remember(scope, body, outcome)
-
-    def _remember(self, scope: bytes, body: bytes, outcome: Outcome) -> None:
-        if isinstance(outcome, Rejection):
-            record = answers.AnswerRecord(scope, body, 0, 0, outcome)
-        elif isinstance(outcome, Stored):
-            count = len(outcome.payloads)
-            record = answers.AnswerRecord(scope, body, outcome.last_position - count + 1, count)
-        else:
-            return
-        self._batch.records.append(record)
-        self._answers.remember(scope, self._batch.block_id, self.state.at_ns)
+            if isinstance(outcome, Digest):
+                return
+            record = answers.AnswerRecord(scope, body, brief, *_place(outcome))
+            self._batch.records.append(record)
+            self._answers.remember(scope, self._batch.block_id, self.state.at_ns, brief=brief)
 
     def _outcome(self, request: frames.Request, now_ns: int) -> Outcome:
         command = request.command
@@ -319,25 +336,44 @@ class Sequencer:
 
     # -- commit -------------------------------------------------------------------------------
 
-    async def _commit(self, batch: Batch) -> None:
-        """One batch through the fence; then its answers leave."""
+    async def _append(self, batch: Batch) -> Settled | None:
+        """One batch through the fence."""
         started = time.perf_counter()
-        block = batch.block(self.state.at_ns)
         settled = await append_settled(
-            self.log, self._repeats.open_tail, self._address, batch.events, batch.history, block
+            self.log,
+            self._repeats.open_tail,
+            self._address,
+            batch.events,
+            batch.history,
+            batch.block(self.state.at_ns),
         )
+        batch.seconds = time.perf_counter() - started
+        return settled
+
+    def _landed(self, settled: Settled | None) -> None:
+        self._committed_at = asyncio.get_running_loop().time()
         if settled is not None:
             self._figures.settled(settled)
             self._figures.leads(self.log.head.epoch, self.log.head.position)
             self._mark_epoch()
-        self._committed_at = asyncio.get_running_loop().time()
-        if block is not None:
-            self._answers.last_id = block.id
-            self._repeats.committed(block.id)
+
+    def _answer(self, batch: Batch) -> None:
+        """What a durable batch has to say; the next one is under way already."""
+        if batch.records:
+            self._answers.last_id = batch.block_id
+            self._repeats.committed(batch.block_id)
         for pending, outcome in batch.answers:
             pending.answer(pending.request.id, outcome, False)
         self._figures.committed(
             events=len(batch.events),
-            seconds=time.perf_counter() - started,
+            seconds=batch.seconds,
             outcomes=Counter(code_of(outcome) for _, outcome in batch.answers),
         )
+
+
+def _place(outcome: Stored | Rejection) -> tuple[int, int, Rejection | None]:
+    """First position and number of an answer's events, or the refusal."""
+    if isinstance(outcome, Rejection):
+        return 0, 0, outcome
+    count = len(outcome.payloads)
+    return outcome.last_position - count + 1, count, None

@@ -41,6 +41,7 @@ SNAPSHOT_EVENTS = 100_000
 SNAPSHOT_SECONDS_MIN = 30.0
 SNAPSHOT_NICENESS = 10
 FORGET_SECONDS = 600.0
+GC_THRESHOLDS = (20_000, 50, 1_000)
 
 
 async def run_engine(config: Config) -> None:
@@ -94,9 +95,11 @@ class Engine:
         # It may have waited for days.
         await self._require_same_clock()
         self._snapshot_position = standby.snapshot_position
-        # The folded state lives as long as the process: no garbage collection walks it again.
+        # The folded state lives as long as the process: no garbage collection walks it again, and
+        # what is added to it is walked rarely. Reference counts free nearly everything.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         return standby
 
     async def _require_same_clock(self) -> None:
@@ -105,7 +108,7 @@ class Engine:
 
     async def _lead(self, recorder: LedgerRecorder, standby: Standby) -> None:
         clock = VirtualClock() if self._config.clock == "virtual" else WallClock()
-        repeats = Repeats(self._open_tail)
+        repeats = Repeats(self._open_tail, self._metrics)
         sequencer = Sequencer(recorder, clock, repeats, self._metrics, self._address)
         self._metrics.watch_queue(sequencer.waiting)
         await sequencer.start(standby.fold, standby.answers, read_genesis(self._config.genesis))
@@ -157,10 +160,10 @@ class Engine:
         while True:
             await asyncio.sleep(SNAPSHOT_SECONDS_MIN)
             position = sequencer.log.head.position
-            if position - self._snapshot_position >= SNAPSHOT_EVENTS:
-                if await self._snapshot() == 0:
-                    self._snapshot_position = position
-                    self._metrics.snapshot(position)
+            is_due = position - self._snapshot_position >= SNAPSHOT_EVENTS
+            if is_due and await self._snapshot() == 0:
+                self._snapshot_position = position
+                self._metrics.snapshot(position)
 
     async def _snapshot(self) -> int:
         # A process of its own: folding and encoding would hold every command up meanwhile.

@@ -16,6 +16,8 @@ from schemas.rejections import Rejection
 FRAME_BYTES_MAX = 4 << 20
 KEY_CHARS_MAX = 128
 TRACE_CHARS_MAX = 64
+# Begins the keys that a gateway makes for its own re-sends: nobody asks again after a minute.
+OWN_KEY_MARK = "~"
 LENGTH = struct.Struct(">I")
 
 Key = Annotated[str, msgspec.Meta(max_length=KEY_CHARS_MAX)]

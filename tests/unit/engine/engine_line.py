@@ -79,7 +79,7 @@ class Line:
         self.log = log or RecordedLog(store)
         self.clock = clock or VirtualClock()
         self.metrics = EngineMetrics()
-        self.repeats = Repeats(self.open_tail)
+        self.repeats = Repeats(self.open_tail, self.metrics)
         self.sequencer = Sequencer(self.log, self.clock, self.repeats, self.metrics, ADDRESS)
         self.standby = Standby(
             self.log, MemoryTail(self.log.store), snapshots or MemorySnapshots(), self.metrics

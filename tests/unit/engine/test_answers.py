@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.answers import (
+    BRIEF_NS,
     GENERATION_NS,
     HOUR_NS,
     REMEMBERED_NS,
@@ -11,6 +12,7 @@ from engine.answers import (
     AnswerRecord,
     FirstAnswers,
     body_of,
+    is_brief,
     pack_block,
     records_of,
     scope_of,
@@ -50,18 +52,33 @@ def test_a_body_is_the_command_alone() -> None:
 def test_blocks_keep_acceptances_and_refusals() -> None:
     refused = Rejection(RejectionCode.INSUFFICIENT_FUNDS, {"missing_minor": 5})
     records = [
-        AnswerRecord(bytes(16), bytes(8), 7, 2),
-        AnswerRecord(bytes(16), bytes(8), 0, 0, refused),
+        AnswerRecord(bytes(16), bytes(8), False, 7, 2),
+        AnswerRecord(bytes(16), bytes(8), True, 0, 0, refused),
     ]
     assert records_of(pack_block(3, 4, records)) == records
 
 
 def test_answers_are_found_again_also_after_a_restart() -> None:
-    scope = scope_of(_request())
+    scope, own = scope_of(_request()), scope_of(_request("~1"))
     restarted = FirstAnswers()
-    restarted.load([pack_block(8, 5, [AnswerRecord(scope, bytes(8), 1, 1)])])
-    assert (restarted.find(scope), restarted.last_id, len(restarted)) == (8, 8, 1)
+    records = [AnswerRecord(scope, bytes(8), False, 1, 1), AnswerRecord(own, bytes(8), True, 2, 1)]
+    restarted.load([pack_block(8, 5, records)])
+    assert (restarted.find(scope), restarted.last_id, len(restarted)) == (8, 8, 2)
+    assert restarted.find(own, brief=True) == 8
     assert restarted.find(bytes(16)) is None
+
+
+def test_keys_of_gateways_are_remembered_for_minutes() -> None:
+    assert [is_brief(_request(key)) for key in ("~k", "k")] == [True, False]
+    known = FirstAnswers()
+    known.remember(b"own", 1, 0, brief=True)
+    known.remember(b"client", 1, 0)
+    known.remember(b"later", 2, BRIEF_NS, brief=True)
+    assert known.find(b"own", brief=True) == 1
+    known.remember(b"last", 3, 2 * BRIEF_NS, brief=True)
+    assert known.find(b"own", brief=True) is None
+    assert known.find(b"client") == 1
+    assert len(known) == 3
 
 
 @given(st.lists(st.integers(0, 6 * HOUR_NS), min_size=1, max_size=60))
