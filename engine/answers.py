@@ -5,6 +5,7 @@ database when somebody asks again, which is rare. Digests stand for keys and bod
 be read from the database.
 """
 
+import logging
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -14,6 +15,10 @@ from engine.ports import AnswerBlock
 from schemas import frames
 from schemas.rejections import Rejection
 
+log = logging.getLogger("durian.engine")
+
+# First byte of stored records: their shape.
+RECORDS_VERSION = b"\x01"
 HOUR_NS = 3_600_000_000_000
 REMEMBERED_NS = 24 * HOUR_NS
 # Whole generations are forgotten at once, so a key is remembered for 24 to 28 hours.
@@ -60,11 +65,15 @@ def body_of(request: frames.Request) -> bytes:
 
 
 def pack_block(block_id: int, at_ns: int, records: Sequence[AnswerRecord]) -> AnswerBlock:
-    return AnswerBlock(block_id, at_ns, _encode_records(records))
+    return AnswerBlock(block_id, at_ns, RECORDS_VERSION + _encode_records(records))
 
 
 def records_of(block: AnswerBlock) -> list[AnswerRecord]:
-    return _decode_records(block.records)
+    """Of our own version; none of another, which is told: its keys would be taken for new ones."""
+    if not block.records.startswith(RECORDS_VERSION):
+        log.warning("first answers of block %d are in another version's shape", block.id)
+        return []
+    return _decode_records(block.records[len(RECORDS_VERSION) :])
 
 
 def is_brief(request: frames.Request) -> bool:
@@ -146,6 +155,6 @@ class FirstAnswers:
     def load(self, blocks: Sequence[AnswerBlock]) -> None:
         """Remember what another leader, or we before a restart, have answered."""
         for block in blocks:
-            for record in _decode_records(block.records):
+            for record in records_of(block):
                 self.remember(record.scope, block.id, block.at_ns, brief=record.is_brief)
             self.last_id = block.id

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
-
-from eventsourcing.persistence import StoredEvent
+from uuid import UUID
 
 
 class Head(NamedTuple):
@@ -21,6 +20,19 @@ class LoggedEvent(NamedTuple):
     stream_id: str
     payload: bytes
     hash: bytes
+
+
+class NewEvent(Protocol):
+    """What is appended; eventsourcing's StoredEvent has it. state: the payload."""
+
+    @property
+    def originator_id(self) -> UUID | str: ...
+    @property
+    def originator_version(self) -> int: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def state(self) -> bytes: ...
 
 
 class AnswerBlock(NamedTuple):
@@ -54,7 +66,7 @@ class EventLog(Protocol):
 
     async def append(
         self,
-        events: Sequence[StoredEvent],
+        events: Sequence[NewEvent],
         history: Sequence[tuple[int, int]] = (),
         answers: AnswerBlock | None = None,
     ) -> Head:

@@ -28,8 +28,9 @@ _decode_id = msgspec.json.Decoder(RequestId).decode
 class CommandConnection(asyncio.Protocol):
     """One gateway's connection. Answers of one commit leave in one write."""
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: Sequencer, open_ones: "set[CommandConnection]") -> None:
         self._sequencer = sequencer
+        self._open_ones = open_ones
         self._received = bytearray()
         self._answers: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -37,9 +38,17 @@ class CommandConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        self._open_ones.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._open_ones.discard(self)
+
+    def close(self) -> None:
+        """After what has been answered has left."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -50,9 +59,7 @@ class CommandConnection(asyncio.Protocol):
                 self._refuse_frame(
                     None, f"frame of {length} bytes; at most {frames.FRAME_BYTES_MAX}"
                 )
-                self._flush()  # what is written after close() never leaves
-                if self._transport is not None:
-                    self._transport.close()
+                self.close()
                 return
             end = start + frames.LENGTH.size + length
             if end > size:
@@ -122,7 +129,27 @@ def _id_of(body: bytes) -> int | None:
         return None
 
 
-async def serve(sequencer: Sequencer, host: str, port: int) -> asyncio.Server:
+class CommandPort:
+    """The listening port with its connections."""
+
+    def __init__(self, server: asyncio.Server, open_ones: set[CommandConnection]) -> None:
+        self._server = server
+        self._open_ones = open_ones
+
+    @property
+    def port(self) -> int:
+        number: int = self._server.sockets[0].getsockname()[1]
+        return number
+
+    def close(self) -> None:
+        """Stop listening and hang up: gateways look for the next leader at once."""
+        self._server.close()
+        for connection in tuple(self._open_ones):
+            connection.close()
+
+
+async def serve(sequencer: Sequencer, host: str, port: int) -> CommandPort:
     """Listen for gateways. Raises OSError if the port is taken."""
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: CommandConnection(sequencer), host, port)
+    loop, open_ones = asyncio.get_running_loop(), set[CommandConnection]()
+    server = await loop.create_server(lambda: CommandConnection(sequencer, open_ones), host, port)
+    return CommandPort(server, open_ones)

@@ -77,7 +77,7 @@ async def _find_out(
     block: AnswerBlock | None,
 ) -> bool:
     """True if the batch is in the log, False if it is not and we lead at `before`."""
-    head = await _lead_again(ledger_log, open_tail, address, before)
+    head = await _lead_again(ledger_log, open_tail, address)
     hashes = [before.hash, *chain(before.hash, (event.state for event in events))]
     if (head.position, head.hash) == (before.position + len(events), hashes[-1]):
         if events or block is None:
@@ -89,16 +89,17 @@ async def _find_out(
     raise Fenced(before.epoch, before.position)
 
 
-async def _lead_again(
-    ledger_log: EventLog, open_tail: OpenTail, address: str, before: Head
-) -> Head:
+async def _lead_again(ledger_log: EventLog, open_tail: OpenTail, address: str) -> Head:
+    """Raises Fenced as soon as another one is seen to lead, rather than wait for its end."""
+    known = ledger_log.head
     electing = asyncio.ensure_future(ledger_log.elect(address))
     try:
         while not (await asyncio.wait({electing}, timeout=LOOK_SECONDS))[0]:
             async with open_tail() as tail:
-                stored = await tail.head()
-            if stored.epoch != before.epoch and not electing.done():
-                raise Fenced(before.epoch, before.position)
+                stored, leader = await tail.head(), await tail.leader()
+            # A newer epoch under our own address is one whose answer we have not heard.
+            if stored.epoch != known.epoch and leader != address and not electing.done():
+                raise Fenced(known.epoch, known.position)
         return await electing
     finally:
         electing.cancel()

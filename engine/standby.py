@@ -6,18 +6,19 @@ The first engine of a ledger goes this way too, and finds nobody ahead of it.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from engine.answers import FirstAnswers
 from engine.fold import LedgerFold
-from engine.ports import EventLog, Figures, LogTail, SnapshotStore
+from engine.ports import EventLog, Figures, Head, LogTail, SnapshotStore
 from engine.snapshots import newest_fold
 
 log = logging.getLogger("durian.engine")
 
 PAGE_EVENTS = 5_000
 PAGE_BLOCKS = 500
-# Bounds how much later than the lock's release its new holder notices; wakes on appends too.
-LOOK_SECONDS = 0.05
+# Appends wake it; this is for a log in which nothing happens.
+LOOK_SECONDS = 1.0
 
 
 class Standby:
@@ -59,8 +60,7 @@ class Standby:
             while not electing.done():
                 await self._follow()
                 report()
-                if not electing.done():
-                    await self._tail.wait(LOOK_SECONDS)
+                await self._wait(electing)
             head = await electing
         finally:
             electing.cancel()
@@ -71,6 +71,16 @@ class Standby:
             await self._follow()
         await self._read_answers()
         self.fold.require_end(head)
+
+    async def _wait(self, electing: "asyncio.Future[Head]") -> None:
+        """Until the log has grown, or the lead is ours: that must not wait for anything."""
+        growing = asyncio.ensure_future(self._tail.wait(LOOK_SECONDS))
+        either: tuple[asyncio.Future[Any], ...] = electing, growing
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if growing.done():
+            growing.result()
+        growing.cancel()
+        await asyncio.wait({growing})
 
     async def _follow(self) -> None:
         page = await self._tail.page(self.fold.position, PAGE_EVENTS)

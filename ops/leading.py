@@ -41,6 +41,7 @@ SNAPSHOT_EVENTS = 100_000
 SNAPSHOT_SECONDS_MIN = 30.0
 SNAPSHOT_NICENESS = 10
 FORGET_SECONDS = 600.0
+CLOCK_SECONDS = 5.0
 GC_THRESHOLDS = (20_000, 50, 1_000)
 
 
@@ -88,19 +89,24 @@ class Engine:
             standby = Standby(recorder, tail, PostgresSnapshots(self._url), self._metrics)
             await standby.fold_log()
 
+            # The folded state lives as long as the process: no garbage collection walks it again,
+            # and what is added is walked rarely. Reference counts free nearly everything.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+
             def report() -> None:
                 self._notifier.ready(f"standby, position {standby.fold.position:,}")
 
-            await standby.take_lead(self._address, report)
-        # It may have waited for days.
-        await self._require_same_clock()
+            # It may wait for days, and must lose no time when it leads at last.
+            await _first_to_end(standby.take_lead(self._address, report), self._watch_clock())
         self._snapshot_position = standby.snapshot_position
-        # The folded state lives as long as the process: no garbage collection walks it again, and
-        # what is added to it is walked rarely. Reference counts free nearly everything.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         return standby
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            await self._require_same_clock()
 
     async def _require_same_clock(self) -> None:
         if self._config.clock == "wall":

@@ -40,11 +40,14 @@ Everything that ever happened in a ledger is one of the events below, in one tab
 |---|---|
 | `notification_id` | the position in the log: 1, 2, 3 … without a hole |
 | `originator_id` | the stream the event belongs to |
-| `originator_version` | its number in the stream: 1, 2, 3 …; with the stream, the primary key |
+| `originator_version` | its number in the stream: 1, 2, 3 … |
 | `topic` | type and version, such as `trade_executed:1` |
 | `state` | the payload: the bytes described below |
 | `epoch` | which writer appended it; every start of an engine is a new epoch |
 | `hash` | SHA-256 of the previous event's hash and this payload (32 zero bytes before the first) |
+
+The table is partitioned by position. `ledger_history` (key, position) finds orders by their number,
+trades by theirs, and a user's trades; everything else of a user is the stream `user:<id>`.
 
 The same payloads, byte for byte, are the lines of the Kafka topic `ledger.events`.
 How to query them: [audit.md](audit.md).
@@ -86,9 +89,15 @@ engine's own port it is an integer of minor units.
 """
 _MEANING: dict[RejectionCode, tuple[str, str]] = {
     RejectionCode.OVERLOADED: (
-        "the engine's queue is full (20,000 commands wait)",
-        "commands_waiting",
+        "the engine's queue is full (20,000 commands wait), or too many keys are remembered or"
+        " asked about again",
+        "commands_waiting, answers_remembered or repeats_waiting",
     ),
+    RejectionCode.IDEMPOTENCY_KEY_REUSED: (
+        "the same user sent another command of this kind under the same key within 24 hours",
+        "",
+    ),
+    RejectionCode.CLOCK_IS_WALL: ("advance_clock reaches an engine on the wall clock", "clock"),
     RejectionCode.LEDGER_ALREADY_OPEN: ("a second genesis is attempted", ""),
     RejectionCode.LEDGER_NOT_OPEN: ("there has been no genesis yet", ""),
     RejectionCode.INVALID_ID: (
@@ -125,8 +134,8 @@ _MEANING: dict[RejectionCode, tuple[str, str]] = {
         "now_second",
     ),
     RejectionCode.INVALID_ORDER: (
-        "an order's fields do not go together (docs/rules.md); also advance_clock on a wall clock",
-        "field, allowed, or clock",
+        "an order's fields do not go together (docs/rules.md)",
+        "field, allowed",
     ),
     RejectionCode.UNKNOWN_ASSET: ("the ledger has no such asset", "asset_id"),
     RejectionCode.MARKET_ALREADY_OPEN: ("the market id is taken", "market_id"),

@@ -1,63 +1,83 @@
-"""Tables, roles and rights of the log's database; safe to run again at any time.
+"""Schema, roles and rights of the log's database; safe to run again at any time.
 
 Roles: the owner (runs this), durian_log_writer (appends; may change only the head row),
 durian_log_reader (reads). Nobody but a superuser can change or delete a stored event: the writer
-has no right to, and a trigger refuses it even to the owner.
+has no right to, and a trigger refuses it even to the owner. All of a run is one transaction: it
+leaves the newest schema or what was there before.
 """
 
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
 
+import msgspec
 import psycopg
-from eventsourcing.postgres import PostgresDatastore
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from psycopg.sql import SQL, Identifier, Literal
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from engine.errors import StoreUnavailable
-from engine.postgres.recorder import LedgerRecorder
+from engine.errors import SchemaVersion, StoreUnavailable
+from engine.postgres.schema import SCHEMA_VERSION
 
 WRITER_ROLE = "durian_log_writer"
 READER_ROLE = "durian_log_reader"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def datastore_of(url: str, *, pool_size: int = 1) -> PostgresDatastore:
-    """The library's datastore for postgresql://user:password@host:port/database.
+class Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did. before: None if the database had no version; applied: oldest first."""
 
-    Raises ValueError if the URL lacks one of them.
+    before: str | None
+    after: str
+    applied: list[str]
+
+
+def provision(
+    owner_url: str,
+    *,
+    writer_password: str,
+    reader_password: str,
+    partition_events: int | None = None,
+) -> Migration:
+    """Create or upgrade what is not as it should be.
+
+    partition_events: positions per partition of a new ledger, for tests; None for the usual.
+    Raises StoreUnavailable if PostgreSQL refuses or does not answer, SchemaVersion if the
+    database is newer than this program.
     """
-    parts = urlsplit(url)
-    if not (parts.hostname and parts.username and parts.path.strip("/")):
-        raise ValueError("expected postgresql://user:password@host:port/database")
-    return PostgresDatastore(
-        dbname=unquote(parts.path.strip("/")),
-        host=parts.hostname,
-        port=parts.port or 5432,
-        user=unquote(parts.username),
-        password=unquote(parts.password or ""),
-        pool_size=pool_size,
-        originator_id_type="text",
-    )
-
-
-def provision(owner_url: str, *, writer_password: str, reader_password: str) -> None:
-    """Create what is missing. Raises StoreUnavailable if PostgreSQL refuses or does not answer."""
     try:
-        with psycopg.connect(owner_url) as connection, datastore_of(owner_url) as datastore:
-            recorder = LedgerRecorder(datastore)
+        with _transaction(owner_url) as connection:
+            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
             # One migration at a time, even when several machines start together.
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('durian migrate'))")
-            for role, password in (
-                (WRITER_ROLE, writer_password),
-                (READER_ROLE, reader_password),
-            ):
-                _ensure_role(connection, role, password)
-            for statement in recorder.sql_create_statements:
-                if "CREATE TYPE" not in statement.as_string():
-                    connection.execute(statement)
-            _protect(connection, recorder)
-    except psycopg.Error as exc:
+            driver.execute("SELECT pg_advisory_xact_lock(hashtext('durian migrate'))")
+            if partition_events is not None:
+                driver.execute(
+                    "SELECT set_config('durian.partition_events', %s, true)",
+                    (str(partition_events),),
+                )
+            _ensure_role(driver, WRITER_ROLE, writer_password)
+            _ensure_role(driver, READER_ROLE, reader_password)
+            return _migrate(connection)
+    except (psycopg.Error, SQLAlchemyError) as exc:
         raise StoreUnavailable(f"cannot set up the log: {exc}") from exc
 
 
-def _ensure_role(connection: psycopg.Connection, role: str, password: str) -> None:
+@contextmanager
+def _transaction(owner_url: str) -> Iterator[Connection]:
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(owner_url), poolclass=NullPool
+    )
+    with engine.begin() as connection:
+        yield connection
+
+
+def _ensure_role(connection: psycopg.Connection[Any], role: str, password: str) -> None:
     known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
     verb = SQL("ALTER") if known else SQL("CREATE")
     connection.execute(
@@ -65,32 +85,21 @@ def _ensure_role(connection: psycopg.Connection, role: str, password: str) -> No
     )
 
 
-def _protect(connection: psycopg.Connection, recorder: LedgerRecorder) -> None:
-    schema = recorder.datastore.schema
-    names = {
-        "events": Identifier(schema, recorder.events_table_name),
-        "head": Identifier(schema, recorder.head_table_name),
-        "writer": Identifier(WRITER_ROLE),
-        "reader": Identifier(READER_ROLE),
-    }
-    for statement in _PROTECTION:
-        connection.execute(SQL(statement).format(**names))
+def _migrate(connection: Connection) -> Migration:
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    before = MigrationContext.configure(connection).get_current_revision()
+    applied: list[str] = []
 
+    def steps(revision: Any, context: MigrationContext) -> list[MigrationStep]:
+        found: list[Any] = scripts._upgrade_revs("head", revision)
+        applied.extend(step.revision.doc for step in found)
+        return found
 
-_PROTECTION = (
-    """
-    CREATE OR REPLACE FUNCTION durian_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION '% on % refused: the event log is append-only', TG_OP, TG_TABLE_NAME
-            USING ERRCODE = 'insufficient_privilege';
-    END $$
-    """,
-    """
-    CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {events}
-    FOR EACH STATEMENT EXECUTE FUNCTION durian_refuse_change()
-    """,
-    "REVOKE ALL ON {events}, {head} FROM PUBLIC",
-    "GRANT SELECT, INSERT ON {events} TO {writer}",
-    "GRANT SELECT, UPDATE (epoch, position, hash) ON {head} TO {writer}",
-    "GRANT SELECT ON {events}, {head} TO {reader}",
-)
+    # No env.py and no alembic.ini: what they would hold is these lines.
+    with EnvironmentContext(Config(), scripts, fn=steps) as environment:
+        environment.configure(connection=connection, version_table_schema="public")
+        try:
+            environment.run_migrations()
+        except CommandError as exc:
+            raise SchemaVersion(before, SCHEMA_VERSION) from exc
+    return Migration(before=before, after=SCHEMA_VERSION, applied=applied)

@@ -1,16 +1,14 @@
 """LedgerRecorder: the eventsourcing library's application recorder with gapless, fenced appends.
 
-One autocommit statement per batch compares and sets the head row (epoch, position, hash), inserts
-the events from binary arrays and notifies listeners. Positions are given by the writer, so commit
-order is position order and there are no holes. The library's own reading paths work on the same
-table. Source: docs/adr/0002-event-store.md. Nothing here retries: an unknown outcome is settled by
-lead().
+Positions are given by the writer, so commit order is position order and there are no holes. The
+library's own reading paths work on the same table. Nothing here retries: an unknown outcome is
+settled by lead() or elect(). Source: docs/adr/0002-event-store.md.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import starmap
 from typing import Any, cast
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -18,6 +16,7 @@ from eventsourcing.persistence import (
     IntegrityError,
     Notification,
     OperationalError,
+    ProgrammingError,
     StoredEvent,
 )
 from eventsourcing.postgres import (
@@ -25,43 +24,24 @@ from eventsourcing.postgres import (
     PostgresDatastore,
     PostgresFactory,
 )
-from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from engine.errors import Fenced, LogCorrupt, StoreUnavailable
-from engine.hashing import GENESIS_HASH, chain
-from engine.ports import Head, LoggedEvent
-from engine.postgres import binary
+from engine.hashing import GENESIS_HASH
+from engine.ports import AnswerBlock, Head, LoggedEvent, NewEvent
+from engine.postgres import leadership
+from engine.postgres.append import EVENTS_TABLE, AppendStatements, Packed, Tables
+from engine.postgres.connection import LoopConnection, Statement, check, sqlstate
+from engine.postgres.indexing import HistoryIndexer, positions_sql
+from schemas.history import stream_key
 
-EVENTS_TABLE = "ledger_events"
 READ_ROWS_PER_FETCH = 5_000
-_APPEND = b"append"
 _UNIQUE_VIOLATION = b"23505"  # the library's optimistic conflict: a stream version is taken
-_APPEND_TYPES = [
-    binary.INT8_OID,
-    binary.INT8_OID,
-    binary.INT8_OID,
-    binary.BYTEA_OID,
-    binary.TEXT_ARRAY_OID,
-    binary.INT8_ARRAY_OID,
-    binary.TEXT_ARRAY_OID,
-    binary.BYTEA_ARRAY_OID,
-    binary.BYTEA_ARRAY_OID,
-]
-# $1 head position, $2 epoch, $3 number of events, $4 new head hash, $5-$9 the events' columns.
-_APPEND_SQL = SQL("""
-WITH head AS (
-    UPDATE {head} SET position = $1 + $3, hash = $4
-    WHERE id = 1 AND epoch = $2 AND position = $1 RETURNING 1
-), notified AS MATERIALIZED (SELECT pg_notify({channel}, ''))
-INSERT INTO {events}
-    (originator_id, originator_version, topic, state, notification_id, epoch, hash)
-SELECT a, b, c, d, $1 + o, $2, e
-FROM unnest($5, $6, $7, $8, $9) WITH ORDINALITY AS u(a, b, c, d, e, o), notified
-WHERE EXISTS (SELECT 1 FROM head)
-""")
+# A partition that could not be made is tried again after so many events.
+_EXTEND_AGAIN_EVENTS = 10_000
+_NEVER = 1 << 62
 
 
 class StoredNotification(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +55,7 @@ class StoredNotification(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerRecorder(PostgresApplicationRecorder):
-    """One writer's recorder, or a reader's if lead() is never called."""
+    """One writer's recorder, or a reader's if it never leads."""
 
     def __init__(
         self, datastore: PostgresDatastore, *, events_table_name: str = EVENTS_TABLE
@@ -88,59 +68,74 @@ class LedgerRecorder(PostgresApplicationRecorder):
         del self.sql_create_statements[self.create_insert_function_statement_index]
         self.sql_create_statements.append(self._sql(_CREATE_HEAD))
         self.sql_create_statements.append(self._sql(_INSERT_HEAD))
-        self._writer: psycopg.Connection[Any] | None = None
+        self._tables = Tables.named(datastore.schema, events=events_table_name)
+        self._append = AppendStatements(self._tables)
+        self._writer: LoopConnection | None = None
         self._head = Head(0, 0, GENESIS_HASH)
-        self._topic_cells: dict[str, bytes] = {}
+        self._extend_at = _NEVER
+        self._indexer: HistoryIndexer | None = None
 
     def _sql(self, template: SQL) -> psycopg.sql.Composed:
         schema = self.datastore.schema
         return template.format(
             events=Identifier(schema, self.events_table_name),
             head=Identifier(schema, self.head_table_name),
-            channel=self.channel_name,
         )
 
     # -- leadership ---------------------------------------------------------------------------
 
     @property
     def head(self) -> Head:
-        """As this writer knows it; valid after lead()."""
+        """As this writer knows it; valid after lead() or elect()."""
         return self._head
 
     def lead(self) -> Head:
-        """Take the lead on a fresh connection; waits for the old leader's batch in flight."""
+        """Seize the lead without an election, on a fresh connection. Raises StoreUnavailable."""
         self.close_writer()
         try:
-            writer = psycopg.connect(autocommit=True, **self._connection_arguments())
-        except psycopg.Error as exc:
+            writer = leadership.connect_blocking(**self._connection_arguments())
+            self._writer = writer
+            seized = writer.run_blocking(leadership.seize(self._tables), [b""])
+            self._head = leadership.head_of(writer, seized)
+            if self._tables.is_ledger:
+                self._extended(writer, writer.run_blocking(_EXTEND))
+        except StoreUnavailable as exc:
+            self.close_writer()
             raise StoreUnavailable(f"cannot take the lead: {exc}") from exc
-        try:
-            self._head = self._take_lead(writer)
-        except StoreUnavailable:
-            writer.close()
-            raise
-        self._writer = writer
         return self._head
 
-    def _take_lead(self, writer: psycopg.Connection[Any]) -> Head:
+    async def elect(self, address: str) -> Head:
+        """Wait for the leader's lock, then lead; `address` is written into the head row.
+
+        From now on this writer must append, if only nothing, at least each second.
+        Raises StoreUnavailable.
+        """
+        self.close_writer()
         try:
-            row = writer.execute(self._sql(_LEAD)).fetchone()
-        except psycopg.Error as exc:
+            writer = await leadership.wait_for_lock(self._tables, **self._connection_arguments())
+            self._writer = writer
+            seized = await writer.run(leadership.seize(self._tables), [address.encode()])
+            self._head = leadership.head_of(writer, seized)
+            if self._tables.is_ledger:
+                self._extended(writer, await writer.run(_EXTEND))
+                self._indexer = HistoryIndexer(self._connection_arguments())
+        except StoreUnavailable as exc:
+            self.close_writer()
             raise StoreUnavailable(f"cannot take the lead: {exc}") from exc
-        if row is None:
-            raise StoreUnavailable("the head row is missing; run `durian migrate`")
-        prepared = writer.pgconn.prepare(
-            _APPEND, self._sql(_APPEND_SQL).as_bytes(writer), _APPEND_TYPES
-        )
-        if prepared.status != ExecStatus.COMMAND_OK:
-            raise StoreUnavailable(prepared.get_error_message())
-        return Head(*row)
+        return self._head
 
     def close_writer(self) -> None:
-        """Give up the writing connection; the epoch stays taken."""
+        """Give up the lead and its lock; the epoch stays taken."""
+        self._extend_at = _NEVER
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._indexer is not None:
+            self._indexer.close()
+            self._indexer = None
+
+    def _extended(self, writer: LoopConnection, result: PGresult) -> None:
+        ((self._extend_at,),) = writer.rows(result, tuple)
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments = dict(cast("dict[str, Any]", self.datastore.pool.kwargs))
@@ -149,83 +144,72 @@ class LedgerRecorder(PostgresApplicationRecorder):
 
     # -- append -------------------------------------------------------------------------------
 
-    async def append(self, batch: Sequence[StoredEvent]) -> Head:
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        history: Sequence[tuple[int, int]] = (),
+        answers: AnswerBlock | None = None,
+    ) -> Head:
         """One durable, fenced statement, sent and awaited on the event loop without a thread.
 
         Raises Fenced (nothing appended) or StoreUnavailable (outcome unknown).
         """
-        connection = self._led()
-        if not batch:
-            return self._head
-        parameters, new_hash = self._parameters(batch)
+        writer = self._led()
+        if self._head.position >= self._extend_at - 1:
+            await self._extend_partitions(writer)
+        packed = self._append.pack(self._head, events, history, answers)
         try:
-            connection.nonblocking = 1
-            connection.send_query_prepared(_APPEND, parameters, [1] * len(parameters))
-            result = await _result_on_loop(connection)
-        except psycopg.Error as exc:
-            raise StoreUnavailable(str(exc)) from exc
-        return self._appended(result, len(batch), new_hash)
+            result = await writer.run(packed.statement, packed.parameters)
+            head = self._appended(result, packed)
+        except StoreUnavailable:
+            self.close_writer()
+            raise
+        if self._indexer is not None:
+            self._indexer.note(len(events) + len(history))
+        return head
+
+    async def _extend_partitions(self, writer: LoopConnection) -> None:
+        result = await writer.run(_EXTEND)
+        if sqlstate(result):
+            # A whole partition is still free: no reason to stop, and the next try may do.
+            self._extend_at = self._head.position + _EXTEND_AGAIN_EVENTS
+        else:
+            self._extended(writer, result)
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any
     ) -> Sequence[int] | None:
         """The library's way in (Application.save): same statement, same fence, blocking."""
+        if self._tables.is_ledger:
+            # Nothing here would notice a stale aggregate: the engine is the only writer.
+            raise ProgrammingError("the ledger is written by its engine only")
         if not stored_events:
             return []
         if self._writer is None:
             self.lead()
-        connection, first = self._led(), self._head.position + 1
-        parameters, new_hash = self._parameters(stored_events)
+        writer, first = self._led(), self._head.position + 1
+        packed = self._append.pack(self._head, stored_events)
         try:
-            connection.nonblocking = 0
-            result = connection.exec_prepared(_APPEND, parameters, [1] * len(parameters))
-            if result.error_field(DiagnosticField.SQLSTATE) == _UNIQUE_VIOLATION:
+            result = writer.run_blocking(packed.statement, packed.parameters)
+            if sqlstate(result) == _UNIQUE_VIOLATION:
                 raise IntegrityError(result.get_error_message())
-            head = self._appended(result, len(stored_events), new_hash)
-        except (psycopg.Error, StoreUnavailable) as exc:
+            head = self._appended(result, packed)
+        except StoreUnavailable as exc:
             raise OperationalError(str(exc)) from exc
         except Fenced as exc:
             raise IntegrityError(str(exc)) from exc
         return range(first, head.position + 1)
 
-    def _led(self) -> PGconn:
+    def _led(self) -> LoopConnection:
         if self._writer is None:
-            raise StoreUnavailable("not leading: call lead() first")
-        return self._writer.pgconn
+            raise StoreUnavailable("not leading: call elect() or lead() first")
+        return self._writer
 
-    def _parameters(self, batch: Sequence[StoredEvent]) -> tuple[list[bytes], bytes]:
-        states = [event.state for event in batch]
-        hashes = list(chain(self._head.hash, states))
-        parameters = [
-            binary.int8(self._head.position),
-            binary.int8(self._head.epoch),
-            binary.int8(len(batch)),
-            hashes[-1],
-            binary.bytes_array(
-                binary.TEXT_OID, [str(event.originator_id).encode() for event in batch]
-            ),
-            binary.int8_array([event.originator_version for event in batch]),
-            binary.cells_array(
-                binary.TEXT_OID, len(batch), [self._topic_cell(event.topic) for event in batch]
-            ),
-            binary.bytes_array(binary.BYTEA_OID, states),
-            binary.bytes_array(binary.BYTEA_OID, hashes),
-        ]
-        return parameters, hashes[-1]
-
-    def _topic_cell(self, topic: str) -> bytes:
-        packed = self._topic_cells.get(topic)
-        if packed is None:
-            packed = self._topic_cells[topic] = binary.cell(topic.encode())
-        return packed
-
-    def _appended(self, result: PGresult, event_count: int, new_hash: bytes) -> Head:
-        if result.status != ExecStatus.COMMAND_OK:
-            state = result.error_field(DiagnosticField.SQLSTATE) or b""
-            raise StoreUnavailable(f"{state.decode()} {result.get_error_message()}")
-        if result.command_tuples != event_count:
+    def _appended(self, result: PGresult, packed: Packed) -> Head:
+        check(result)
+        if result.ntuples != 1:
             raise Fenced(self._head.epoch, self._head.position)
-        self._head = Head(self._head.epoch, self._head.position + event_count, new_hash)
+        self._head = packed.head
         return self._head
 
     # -- read ---------------------------------------------------------------------------------
@@ -250,6 +234,34 @@ class LedgerRecorder(PostgresApplicationRecorder):
                     yield LoggedEvent(*row)
         except psycopg.Error as exc:
             raise StoreUnavailable(str(exc)) from exc
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """The library's read of one stream; the ledger finds it by its index of the history."""
+        if not self._tables.is_ledger:
+            found = super().select_events(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)
+            return cast("list[StoredEvent]", found)
+        stream = str(originator_id)
+        query = _SELECT_STREAM.format(order=SQL("DESC" if desc else "ASC"))
+        parameters = {
+            "key": stream_key(stream),
+            "stream": stream,
+            "gt": gt or 0,
+            "lte": _NEVER if lte is None else lte,
+            "limit": limit,
+        }
+        with (
+            self.datastore.get_connection() as connection,
+            connection.cursor(row_factory=tuple_row, binary=True) as cursor,
+        ):
+            return list(starmap(StoredEvent, cursor.execute(query, parameters)))
 
     def select_notifications(
         self,
@@ -278,33 +290,7 @@ class LedgerFactory(PostgresFactory):
     application_recorder_class = LedgerRecorder
 
 
-async def _result_on_loop(connection: PGconn) -> PGresult:
-    loop, descriptor = asyncio.get_running_loop(), connection.socket
-    while (unsent := connection.flush()) or connection.is_busy():
-        ready = loop.create_future()
-        loop.add_reader(descriptor, _wake, ready)
-        if unsent:
-            loop.add_writer(descriptor, _wake, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(descriptor)
-            if unsent:
-                loop.remove_writer(descriptor)
-        connection.consume_input()
-    result = connection.get_result()
-    if result is None:
-        raise StoreUnavailable("the connection ended without an answer")
-    while connection.get_result() is not None:
-        pass
-    return result
-
-
-def _wake(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
+_EXTEND = Statement(b"extend", b"SELECT durian_extend_log()", [])
 _CREATE_EVENTS = SQL("""
 CREATE TABLE IF NOT EXISTS {events} (
     originator_id text NOT NULL,
@@ -322,13 +308,13 @@ CREATE TABLE IF NOT EXISTS {head} (
     id int PRIMARY KEY CHECK (id = 1),
     epoch bigint NOT NULL,
     position bigint NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    address text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 10)
 """)
 _INSERT_HEAD = SQL(
     "INSERT INTO {head} VALUES (1, 0, 0, decode(repeat('00', 32), 'hex')) ON CONFLICT DO NOTHING"
 )
-_LEAD = SQL("UPDATE {head} SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch, position, hash")
 _READ = SQL(
     "SELECT notification_id, originator_id, state, hash FROM {events}"
     " WHERE notification_id > %s ORDER BY notification_id"
@@ -342,3 +328,12 @@ _SELECT_PAGE_OF_TOPICS = SQL(
     " WHERE notification_id >= %s AND notification_id <= %s AND topic = ANY(%s)"
     " ORDER BY notification_id LIMIT %s"
 )
+# OFFSET 0 keeps the planner from joining the other way round, by a scan of the events.
+_SELECT_STREAM = SQL(f"""
+SELECT event.* FROM ({positions_sql(key="%(key)s")}) AS found CROSS JOIN LATERAL (
+    SELECT originator_id, originator_version, topic, state FROM ledger_events
+    WHERE notification_id = found.position OFFSET 0
+) AS event
+WHERE originator_id = %(stream)s AND originator_version > %(gt)s AND originator_version <= %(lte)s
+ORDER BY originator_version {{order}} LIMIT %(limit)s
+""")

@@ -4,7 +4,8 @@ to ask it.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import StoredEvent
@@ -75,12 +76,14 @@ class Line:
         clock: Clock | None = None,
         log: RecordedLog | None = None,
         snapshots: MemorySnapshots | None = None,
+        address: str = ADDRESS,
     ) -> None:
+        self.address = address
         self.log = log or RecordedLog(store)
         self.clock = clock or VirtualClock()
         self.metrics = EngineMetrics()
         self.repeats = Repeats(self.open_tail, self.metrics)
-        self.sequencer = Sequencer(self.log, self.clock, self.repeats, self.metrics, ADDRESS)
+        self.sequencer = Sequencer(self.log, self.clock, self.repeats, self.metrics, address)
         self.standby = Standby(
             self.log, MemoryTail(self.log.store), snapshots or MemorySnapshots(), self.metrics
         )
@@ -96,7 +99,7 @@ class Line:
     async def start(self, genesis: Genesis = SMALL) -> None:
         """Fold the log, wait for the lead, and lead."""
         await self.standby.fold_log()
-        await self.standby.take_lead(ADDRESS, lambda: None)
+        await self.standby.take_lead(self.address, lambda: None)
         await self.sequencer.start(self.standby.fold, self.standby.answers, genesis)
 
     @contextlib.asynccontextmanager
@@ -161,6 +164,15 @@ class Line:
             while mining.last_second < second:
                 self.log.grown.clear()
                 await self.log.grown.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others work until the condition holds."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        for pause_s in itertools.chain([0.0] * 1_000, itertools.repeat(0.001)):
+            if condition():
+                return
+            await asyncio.sleep(pause_s)
 
 
 def told(story: Coroutine[Any, Any, Result]) -> Result:

@@ -33,6 +33,7 @@ from tests.unit.engine.engine_line import (
     RecordedLog,
     deposit,
     told,
+    until,
 )
 
 MOST_PER_SECOND = 2  # events of a second: its allocation, rarely an expiry
@@ -368,8 +369,8 @@ def test_many_waiting_commands_are_committed_in_bounded_batches() -> None:
             answers = [line.submit(deposit(f"r{number}")) for number in range(2_500)]
             await log.is_waiting.wait()
             # One batch is under way; the next is decided meanwhile, as far as it may grow.
-            while line.sequencer.waiting() > 2_500 - SLICE_COMMANDS - BATCH_EVENTS_MAX:
-                await asyncio.sleep(0)
+            most = 2_500 - SLICE_COMMANDS - BATCH_EVENTS_MAX
+            await until(lambda: line.sequencer.waiting() <= most)
             log.gate.set()
             await asyncio.gather(*answers)
             return line

@@ -43,15 +43,13 @@ def _frame(request_id: int, command: Any) -> bytes:
 async def _connected(line: Line | None = None) -> AsyncIterator[Gateway]:
     async with (line or Line()).running() as running:
         server = await serve(running.sequencer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         try:
             yield Gateway(reader, writer)
         finally:
             writer.close()
             await writer.wait_closed()
             server.close()
-            await server.wait_closed()
 
 
 def test_pipelined_requests_are_answered_in_the_order_of_the_log() -> None:
@@ -208,3 +206,21 @@ def _limit(user_id: str, side: str, client_order_id: str, quantity: int) -> comm
         price_minor=100,
         quantity_minor=quantity,
     )
+
+
+def test_closing_sends_what_is_answered_and_hangs_up() -> None:
+    async def story() -> None:
+        async with Line().running() as line, asyncio.timeout(DEADLINE_SECONDS):
+            server = await serve(line.sequencer, "127.0.0.1", 0)
+            port = server.port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            gateway = Gateway(reader, writer)
+            gateway.send(1, deposit("r"))
+            assert isinstance(await gateway.reply(), frames.Accepted)
+            server.close()
+            assert await reader.read() == b""
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+
+    told(story())

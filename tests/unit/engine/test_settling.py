@@ -15,7 +15,7 @@ from schemas import commands
 from schemas.events import EpochStarted, FundsDeposited
 from schemas.rejections import Rejection
 from tests.unit.domain.scenario import of_kind
-from tests.unit.engine.engine_line import DEADLINE_SECONDS, Line, RecordedLog, deposit, told
+from tests.unit.engine.engine_line import DEADLINE_SECONDS, Line, RecordedLog, deposit, told, until
 
 
 class CutLog(RecordedLog):
@@ -38,8 +38,8 @@ class CutLog(RecordedLog):
         cut = self.cuts.pop(0) if self.cuts and (events or answers) else ""
         if cut in ("before", "overtaken"):
             self.close_writer()
-            while cut == "overtaken" and self.store.leader is None:
-                await asyncio.sleep(0)
+            if cut == "overtaken":
+                await until(lambda: self.store.leader is not None)
             raise StoreUnavailable("cut before")
         head = await super().append(events, history, answers)
         if cut:
@@ -93,7 +93,7 @@ def test_a_batch_of_refusals_is_settled_too(cut: str) -> None:
 def test_who_was_overtaken_meanwhile_stops_without_an_answer() -> None:
     async def story() -> None:
         log = CutLog()
-        line, other = Line(log=log), Line(log.store)
+        line, other = Line(log=log), Line(log.store, address="tcp://other:2")
         await line.start()
         overtaking = asyncio.create_task(other.start())
         log.cuts.append("overtaken")

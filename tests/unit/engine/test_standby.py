@@ -10,7 +10,7 @@ from engine.outcomes import Stored
 from engine.snapshots import take
 from schemas.events import EpochStarted, MiningAllocated
 from tests.unit.domain.scenario import GENESIS_SECOND, fingerprint, of_kind
-from tests.unit.engine.engine_line import DEADLINE_SECONDS, Line, Told, deposit, told
+from tests.unit.engine.engine_line import DEADLINE_SECONDS, Line, Told, deposit, told, until
 
 
 def test_a_standby_follows_and_takes_over_with_every_answer() -> None:
@@ -28,8 +28,8 @@ def test_a_standby_follows_and_takes_over_with_every_answer() -> None:
                 )
                 first = await leader.request(deposit("r"), "k")
                 assert isinstance(first.outcome, Stored)
-                while not reports or reports[-1] < first.outcome.last_position:
-                    await asyncio.sleep(0.01)
+                last = first.outcome.last_position
+                await until(lambda: max(reports, default=0) >= last)
                 assert not taking.done()
                 await leader.advance(3)
             await taking
