@@ -67,23 +67,22 @@ class Engine:
 
     async def run(self) -> None:
         config = self._config
-        with (
-            serve_metrics(self._metrics.registry, config.host, config.ports.engine_metrics),
-            datastore_of(self._url) as datastore,
-        ):
-            recorder = LedgerRecorder(datastore)
-            try:
-                standby = await self._become_leader(recorder)
-                await self._lead(recorder, standby)
-            finally:
-                recorder.close_writer()
+        with serve_metrics(self._metrics.registry, config.host, config.ports.engine_metrics):
+            # First, because a database that is away or not ours gets its clear error here.
+            await asyncio.to_thread(require_schema, self._url)
+            with datastore_of(self._url) as datastore:
+                recorder = LedgerRecorder(datastore)
+                try:
+                    standby = await self._become_leader(recorder)
+                    await self._lead(recorder, standby)
+                finally:
+                    recorder.close_writer()
 
     def _open_tail(self) -> PostgresTail:
         return PostgresTail(self._url)
 
     async def _become_leader(self, recorder: LedgerRecorder) -> Standby:
         self._notifier.status("folding the log")
-        await asyncio.to_thread(require_schema, self._url)
         await self._require_same_clock()
         async with self._open_tail() as tail:
             standby = Standby(recorder, tail, PostgresSnapshots(self._url), self._metrics)
