@@ -20,21 +20,41 @@ class Catalogue:
         self._assets: dict[str, AssetView] = {}
         self._markets: dict[str, MarketView] = {}
         self._mined_scale: int | None = None
-        self._is_read = False
         self._read_at = float("-inf")
+        self._turn = asyncio.Lock()
 
     def has_market(self, market_id: str) -> bool:
-        """Whether it was there at the last refresh; anything may be before the first one."""
-        return not self._is_read or market_id in self._markets
+        """Whether it was there at the last refresh."""
+        return market_id in self._markets
+
+    def is_empty(self) -> bool:
+        """Whether the views knew no asset, and so no ledger, at the last refresh."""
+        return not self._assets
+
+    async def look_again(self, *, pause: float) -> None:
+        """Read what is there now, but so many seconds after the read before at the earliest."""
+        waited = self._read_at + pause - asyncio.get_running_loop().time()
+        if waited > 0:
+            await asyncio.sleep(waited)
+        await self.refresh()
 
     async def refresh(self, *, older_than: float = 0.0) -> None:
-        """Read again if what we have is at least so many seconds old."""
-        now = asyncio.get_running_loop().time()
-        if now - self._read_at >= older_than:
+        """Read again if what we have is at least so many seconds old.
+
+        However many ask at once, one of them reads.
+        """
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        if asked - self._read_at < older_than:
+            return
+        async with self._turn:
+            if self._read_at >= asked:
+                return
+            began = loop.time()
             self._assets, self._markets = await self._views.assets_and_markets()
             pool, _ = await self._views.pool()
             self._mined_scale = pool.scale if pool else None
-            self._read_at, self._is_read = now, True
+            self._read_at = began
 
     async def market(self, market_id: str) -> MarketView:
         """Raises Refusal(unknown_market)."""

@@ -6,7 +6,8 @@ sets it once, and the connection ends in bounded time whether or not the client 
 
 import asyncio
 import contextlib
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_never
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -14,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gateway.close_codes import CloseCode
 from gateway.hub import Hub
 from gateway.outbox import Outbox
-from gateway.session import Close, Effect, Join, Leave, Reply, Session
+from gateway.session import AskMarkets, Close, Effect, Join, Leave, Reply, Session
 
 CLOSE_SECONDS_MAX = 5.0
 
@@ -24,7 +25,17 @@ _encode = msgspec.json.Encoder().encode
 class Connection:
     """A Subscriber of the hub."""
 
-    def __init__(self, *, websocket: WebSocket, session: Session, hub: Hub, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        *,
+        websocket: WebSocket,
+        session: Session,
+        hub: Hub,
+        outbox: Outbox,
+        look_for_markets: Callable[[], Awaitable[None]],
+    ) -> None:
+        """look_for_markets: has the session's markets read again; not too often."""
+        self._look_for_markets = look_for_markets
         self._websocket = websocket
         self._session = session
         self._hub = hub
@@ -75,7 +86,11 @@ class Connection:
                 return
             text = message.get("text")
             received: str | bytes = message["bytes"] if text is None else text
-            self._carry_out(self._session.receive(received, int(loop.time() * 1e9)))
+            effects = self._session.receive(received, int(loop.time() * 1e9))
+            if effects and isinstance(effects[0], AskMarkets):  # then it is the only one
+                await self._look_for_markets()
+                effects = self._session.subscribe_again(effects[0].request)
+            self._carry_out(effects)
 
     async def _write(self) -> None:
         while True:
@@ -95,6 +110,10 @@ class Connection:
                     self._outbox.forget(effect.channel.key)
                 case Close():
                     self.close(effect.code)
+                case AskMarkets():
+                    raise AssertionError("answered by _read alone")
+                case _:
+                    assert_never(effect)
 
     async def _say_goodbye(self, code: CloseCode) -> None:
         # A client that reads nothing does not get this either; the server aborts it afterwards.

@@ -4,6 +4,7 @@ GatewayError
 ├── Refusal              the client gets this code, status and text
 ├── EngineUnavailable    no answer; outcome says whether the command may have happened
 ├── EngineMisread        the engine's answer could not be read: a bug on one of the two sides
+├── LeaderUnknown        nobody can say which engine leads now
 └── ViewsUnavailable     Redis did not answer
 """
 
@@ -31,6 +32,7 @@ Details = Mapping[str, str | int]
 
 _STATUS: dict[str, HTTPStatus] = {
     WireCode.INVALID_REQUEST: HTTPStatus.BAD_REQUEST,
+    WireCode.INVALID_IDEMPOTENCY_KEY: HTTPStatus.BAD_REQUEST,
     WireCode.PAYLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     WireCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
     WireCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
@@ -51,7 +53,6 @@ _STATUS: dict[str, HTTPStatus] = {
     RejectionCode.DUPLICATE_GRANT: HTTPStatus.CONFLICT,
     RejectionCode.DUPLICATE_CLIENT_ORDER_ID: HTTPStatus.CONFLICT,
     RejectionCode.UNKNOWN_ORDER: HTTPStatus.NOT_FOUND,
-    RejectionCode.UNKNOWN_GRANT: HTTPStatus.NOT_FOUND,
     RejectionCode.UNKNOWN_GRANT: HTTPStatus.NOT_FOUND,
 }
 
@@ -79,6 +80,10 @@ class EngineUnavailable(GatewayError):
 
 
 class EngineMisread(GatewayError):
+    pass
+
+
+class LeaderUnknown(GatewayError):
     pass
 
 
@@ -129,7 +134,8 @@ def _engine_unavailable(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, EngineUnavailable)
     advice = {
         "not_sent": "The command was not sent; try again.",
-        "unknown": "No answer came; the command may have happened. Retry with the same key.",
+        "unknown": "No answer came; the command may have happened. Send it again as it was,"
+        " with its Idempotency-Key if it had one.",
     }
     return problem_response(
         WireCode.ENGINE_UNAVAILABLE, advice[exc.outcome], {"outcome": exc.outcome}

@@ -123,8 +123,8 @@ class FeedReader:
                 pipe.hget(keys.checkpoint_key(feed.projection, feed.partition), "epoch")
                 pipe.xrevrange(keys.feed_key(feed.projection, feed.partition), count=kept)
                 epoch, newest_first = await pipe.execute()
-        logger.info("feed %s:%d begins at epoch %s", feed.projection, feed.partition, epoch)
         position.epoch = _text(epoch)
+        logger.info("feed %s:%d begins, epoch %s", feed.projection, feed.partition, position.epoch)
         position.last_id = newest_first[0][0].decode() if newest_first else START_ID
         self._hub.restart(
             feed,

@@ -11,15 +11,20 @@ from schemas.frames import Accepted, Refused
 if TYPE_CHECKING:
     from gateway.auth import TokenVerifier
     from gateway.catalogue import Catalogue
+    from gateway.metrics import GatewayMetrics
     from gateway.views import Views
 
 
 class CommandPort(Protocol):
     """The ledger's one writer."""
 
-    async def submit(self, command: LedgerCommand) -> Accepted | Refused:
+    async def submit(
+        self, command: LedgerCommand, *, key: str = "", trace: str = ""
+    ) -> Accepted | Refused:
         """Have one command decided; an Accepted answer is on disk.
 
+        key: the first answer to the same key and command is given again, nothing happens twice.
+        trace: correlation id for the engine's log.
         Raises EngineUnavailable if no answer came; its outcome says whether it may have happened.
         """
         ...
@@ -34,4 +39,5 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: "Catalogue"
     engine: CommandPort
     tokens: "TokenVerifier"
+    metrics: "GatewayMetrics"
     now_second: Callable[[], int]

@@ -3,6 +3,9 @@
 Every complaint is a Refusal(invalid_request) that names the field; nothing is defaulted silently.
 """
 
+import re
+import secrets
+import time
 from typing import TypeVar
 
 import msgspec
@@ -10,9 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.auth import Principal
-from gateway.errors import Refusal, problem_response
+from gateway.errors import EngineUnavailable, Refusal, problem_response
 from gateway.ports import Resources
+from gateway.tracing import mark_replayed, trace
 from schemas.amounts import AmountError, parse_amount
+from schemas.commands import LedgerCommand
+from schemas.frames import KEY_CHARS_MAX, OWN_KEY_MARK, Accepted, Refused
 from schemas.rejections import Rejection
 from schemas.wire import WireCode
 
@@ -21,8 +27,10 @@ ITEMS_DEFAULT = 500
 ITEMS_MAX = 1_000
 TIME_MS_MAX = 1 << 52
 IDEMPOTENCY_HEADER = "idempotency-key"
+OWN_KEY_BYTES = 16
 
 T = TypeVar("T", bound=msgspec.Struct)
+_KEY = re.compile(rf"(?!{OWN_KEY_MARK})[!-~]{{1,{KEY_CHARS_MAX}}}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,9 +75,53 @@ def invalid(message: str, field: str | None = None) -> Refusal:
     return Refusal(WireCode.INVALID_REQUEST, message, {"field": field} if field else {})
 
 
+def idempotency_key(request: Request) -> str:
+    """The request's Idempotency-Key, "" without one. Raises Refusal(invalid_idempotency_key)."""
+    keys = request.headers.getlist(IDEMPOTENCY_HEADER)
+    if not keys:
+        return ""
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise Refusal(
+            WireCode.INVALID_IDEMPOTENCY_KEY,
+            f"An Idempotency-Key is 1 to {KEY_CHARS_MAX} visible ASCII characters, given once, and"
+            f" does not begin with {OWN_KEY_MARK}.",
+        )
+    return keys[0]
+
+
+async def submit(request: Request, command: LedgerCommand) -> Accepted | Refused:
+    """The engine's answer to a command, which is the first one again for a key known already.
+
+    Raises EngineUnavailable, Refusal(invalid_idempotency_key).
+    """
+    # A key of our own lets the connection send the command again when an engine is lost.
+    key = idempotency_key(request) or OWN_KEY_MARK + secrets.token_hex(OWN_KEY_BYTES)
+    found, began = resources(request), time.perf_counter()
+    outcome = "failed"
+    try:
+        reply = await found.engine.submit(command, key=key, trace=trace(request))
+        outcome = "repeated" if reply.is_repeat else _outcome_of(reply)
+    except EngineUnavailable as exc:
+        outcome = exc.outcome
+        raise
+    finally:
+        found.metrics.answered(
+            command=str(command.__struct_config__.tag),
+            outcome=outcome,
+            seconds=time.perf_counter() - began,
+        )
+    if reply.is_repeat:
+        mark_replayed(request)
+    return reply
+
+
+def _outcome_of(reply: Accepted | Refused) -> str:
+    return "accepted" if isinstance(reply, Accepted) else str(reply.rejection.code)
+
+
 def required_key(request: Request, body_key: str | None, field: str) -> str:
     """The client's own id of a command: from the body, or else from Idempotency-Key."""
-    key = body_key or request.headers.get(IDEMPOTENCY_HEADER)
+    key = body_key or idempotency_key(request)
     if not key:
         raise invalid(f"Give {field}, or an Idempotency-Key header.", field)
     return key

@@ -14,6 +14,7 @@ from gateway.requests import (
     refused,
     required_key,
     resources,
+    submit,
 )
 from schemas.amounts import format_amount
 from schemas.commands import DepositFunds
@@ -52,7 +53,7 @@ async def deposit(request: Request) -> Response:
         amount_minor=amount(body.amount, scale, "amount"),
         reference=required_key(request, body.reference, "reference"),
     )
-    reply = await resources(request).engine.submit(command)
+    reply = await submit(request, command)
     if isinstance(reply, Refused):
         details = wire_details(reply.rejection, scales={"amount_minor": scale})
         return refused(reply.rejection, details)

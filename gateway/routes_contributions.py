@@ -17,6 +17,7 @@ from gateway.requests import (
     refused,
     required_key,
     resources,
+    submit,
 )
 from schemas.commands import GrantContribution
 from schemas.events import ContributionGranted
@@ -44,7 +45,7 @@ async def grant(request: Request) -> Response:
         weight=_weight(body.weight),
         expires_second=body.expires_second,
     )
-    reply = await resources(request).engine.submit(command)
+    reply = await submit(request, command)
     if isinstance(reply, Refused):
         return refused(reply.rejection, wire_details(reply.rejection))
     granted = event_of(reply, ContributionGranted)

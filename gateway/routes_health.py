@@ -1,4 +1,4 @@
-"""GET /healthz (this process answers) and GET /readyz (what it depends on answers too)."""
+"""GET /healthz (this process answers), /readyz (what it depends on answers too) and /metrics."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import ViewsUnavailable
+from gateway.metrics import MEDIA_TYPE
 from gateway.ports import Resources
 from gateway.requests import answer, resources
 from schemas.wire import Readiness
@@ -16,6 +17,10 @@ OK = "ok"
 
 async def get_health(request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
+
+
+async def get_metrics(request: Request) -> Response:
+    return Response(resources(request).metrics.exposed(), headers={"content-type": MEDIA_TYPE})
 
 
 async def get_readiness(request: Request) -> Response:
@@ -37,4 +42,5 @@ async def dependencies(found: Resources) -> Mapping[str, str]:
 ROUTES = (
     Route("/healthz", get_health, methods=["GET"]),
     Route("/readyz", get_readiness, methods=["GET"]),
+    Route("/metrics", get_metrics, methods=["GET"]),
 )

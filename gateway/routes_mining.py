@@ -8,7 +8,7 @@ from gateway.auth import ACTS_FOR_OTHERS, READS_OTHERS, TRADES, require_role, su
 from gateway.errors import Refusal
 from gateway.orders import event_of
 from gateway.rejections import wire_details
-from gateway.requests import answer, principal, read_body, refused, resources
+from gateway.requests import answer, principal, read_body, refused, resources, submit
 from schemas import accrual, publications
 from schemas.amounts import format_amount
 from schemas.commands import SettleAccrual
@@ -59,7 +59,7 @@ async def settle(request: Request) -> Response:
     has_body = request.headers.get("content-length", "0") != "0"
     body = await read_body(request, SettleBody) if has_body else SettleBody()
     command = SettleAccrual(user_id=subject(who, body.user_id, ACTS_FOR_OTHERS))
-    reply = await resources(request).engine.submit(command)
+    reply = await submit(request, command)
     if isinstance(reply, Refused):
         return refused(reply.rejection, wire_details(reply.rejection))
     settled = event_of(reply, AccrualSettled)

@@ -16,6 +16,7 @@ from gateway.requests import (
     refused,
     required_key,
     resources,
+    submit,
 )
 from schemas.commands import CancelOrder, PlaceOrder
 from schemas.events import OrderCancelled
@@ -42,7 +43,7 @@ async def place_order(request: Request) -> Response:
         price_minor=price,
         quantity_minor=amount(body.quantity, market.base_scale, "quantity"),
     )
-    reply = await resources(request).engine.submit(command)
+    reply = await submit(request, command)
     if isinstance(reply, Refused):
         details = wire_details(
             reply.rejection, scales=_scales(market), asset_scales=_asset_scales(market)
@@ -61,7 +62,7 @@ async def cancel_order(request: Request) -> Response:
         user_id=subject(who, request.query_params.get("user_id"), ACTS_FOR_OTHERS),
         order_id=int(text),
     )
-    reply = await resources(request).engine.submit(command)
+    reply = await submit(request, command)
     if isinstance(reply, Refused):
         return refused(reply.rejection, wire_details(reply.rejection))
     market_id = event_of(reply, OrderCancelled).market_id

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from gateway import routes_health
@@ -18,9 +19,12 @@ from gateway.outbox import Outbox
 from gateway.ports import Resources
 from gateway.session import Session
 from gateway.snapshots import SnapshotDesk, SnapshotReader
+from gateway.tracing import Correlated
 from schemas.wire import SUBPROTOCOL_JSON, WireCode
 
 SWEEP_SECONDS = 1.0
+# Clients that name markets which do not exist must not have Redis read for each message.
+LOOK_SECONDS_MIN = 0.2
 DRAIN_SECONDS = 3.0
 DRAIN_SLICE = 100
 
@@ -95,6 +99,7 @@ class Stream:
             session=self._session(principal),
             hub=self._desk.hub,
             outbox=Outbox(),
+            look_for_markets=self._look_for_markets,
         )
         self._connections.add(connection)
         try:
@@ -111,21 +116,24 @@ class Stream:
             principal=principal,
         )
 
+    async def _look_for_markets(self) -> None:
+        with contextlib.suppress(ViewsUnavailable):
+            await self._resources.catalogue.look_again(pause=LOOK_SECONDS_MIN)
+
     async def _sweep(self) -> None:
         while True:
             # Sessions ask the catalogue for markets without waiting, so it is kept fresh for them.
-            with contextlib.suppress(ViewsUnavailable):
-                await self._resources.catalogue.refresh()
+            await self._look_for_markets()
             await asyncio.sleep(SWEEP_SECONDS)
             now_second = self._resources.now_second()
             for connection in tuple(self._connections):
                 connection.expire(now_second)
 
 
-def create_stream_app(stream: Stream, resources: Resources) -> Starlette:
+def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
     app = Starlette(
         routes=[*routes_health.ROUTES, WebSocketRoute("/v1/stream", stream.serve)],
         exception_handlers=exception_handlers(),
     )
     app.state.resources = resources
-    return app
+    return Correlated(app)

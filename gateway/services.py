@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway import (
     routes_balances,
@@ -16,6 +17,7 @@ from gateway import (
 )
 from gateway.errors import exception_handlers
 from gateway.ports import Resources
+from gateway.tracing import Correlated
 
 HttpService = Literal["contribution", "mining", "trading"]
 
@@ -31,10 +33,10 @@ _ROUTES: Final[dict[HttpService, Sequence[BaseRoute]]] = {
 HTTP_SERVICES: Final[tuple[HttpService, ...]] = tuple(_ROUTES)
 
 
-def create_app(service: HttpService, resources: Resources) -> Starlette:
+def create_app(service: HttpService, resources: Resources) -> ASGIApp:
     app = Starlette(
         routes=[*routes_health.ROUTES, *_ROUTES[service]],
         exception_handlers=exception_handlers(),
     )
     app.state.resources = resources
-    return app
+    return Correlated(app)

@@ -2,6 +2,7 @@
 
 Holds who the client is and what it subscribed to; knows nothing of sockets, queues or Redis.
 Every message gets exactly one answer (ack, pong or error) with its id; an error changes nothing.
+A subscription to an unknown market is answered after one more look at the markets.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,13 @@ class Close(msgspec.Struct, frozen=True):
     code: CloseCode
 
 
-Effect = Reply | Join | Leave | Close
+class AskMarkets(msgspec.Struct, frozen=True):
+    """The market may be newer than what is known: look again, then subscribe_again(request)."""
+
+    request: Subscribe
+
+
+Effect = Reply | Join | Leave | Close | AskMarkets
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -124,12 +131,18 @@ class Session:
         self.principal = principal
         return [*effects, Reply(Ack(id=request.id, expires_at=principal.expires_second))]
 
-    def _subscribe(self, request: Subscribe) -> list[Effect]:
+    def subscribe_again(self, request: Subscribe) -> list[Effect]:
+        """The answer to AskMarkets' request, with the markets as they are known by now."""
+        return self._subscribe(request, are_markets_fresh=True)
+
+    def _subscribe(self, request: Subscribe, *, are_markets_fresh: bool = False) -> list[Effect]:
         user_id = self.principal.user_id if self.principal else None
         joins: dict[str, Join] = {}
         for asked in request.channels:
             channel = parse_name(asked.ch, user_id=user_id, has_market=self._has_market)
             if channel is None:
+                if not are_markets_fresh and _names_a_market(asked.ch):
+                    return [AskMarkets(request)]
                 return [self._no_channel(request.id, asked.ch)]
             joins[channel.name] = Join(channel, asked.since)
         if len(self._subscribed.keys() | joins.keys()) > SUBSCRIPTIONS_MAX:
@@ -156,6 +169,11 @@ class Session:
             self._window_began_ns, self._window_messages = now_ns, 0
         self._window_messages += 1
         return self._window_messages > MESSAGES_PER_SECOND_MAX
+
+
+def _names_a_market(name: str) -> bool:
+    channel = parse_name(name, user_id=None, has_market=lambda market_id: True)
+    return channel is not None and channel.market_id != ""
 
 
 def _error(request_id: int | None, code: str, text: str, ch: str | None = None) -> Reply:

@@ -16,6 +16,7 @@ from ops.errors import UsageError
 
 Clock = Literal["wall", "virtual"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
 
 HIDDEN = "***"
 # Each part is told these itself: a role's URL or a password must not reach the others.
@@ -37,6 +38,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     trading: int = 3022
     stream: int = 3025
     engine: int = 3030
+    engine_metrics: int = 3031
+    relay_metrics: int = 3032
     postgres: int = 5432
     redis: int = 6379
     kafka: int = 9092
@@ -69,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_writer_password: str = ""
     log_reader_password: str = ""
     log_level: LogLevel = "info"
+    log_format: LogFormat = "console"
     part: str = ""
     notify_socket: str = ""
 
@@ -88,6 +92,7 @@ _VARIABLES = {
     "DURIAN_LOG_WRITER_PASSWORD": "log_writer_password",
     "DURIAN_LOG_READER_PASSWORD": "log_reader_password",
     "DURIAN_LOG_LEVEL": "log_level",
+    "DURIAN_LOG_FORMAT": "log_format",
     "DURIAN_PART": "part",
     "NOTIFY_SOCKET": "notify_socket",
 }

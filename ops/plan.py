@@ -204,7 +204,7 @@ def _own_parts(
             talks_to=tuple(part.name for part in projectors),
         ),
         *projectors,
-        *_gateways(client, shared),
+        *_gateways(client, reader),
     ]
     listed[0] = msgspec.structs.replace(listed[0], one_shot=True)
     others = tuple(part.name for part in listed)
@@ -213,7 +213,8 @@ def _own_parts(
     ]
 
 
-def _gateways(client: Config, shared: Mapping[str, str]) -> list[Part]:
+def _gateways(client: Config, reader: Mapping[str, str]) -> list[Part]:
+    # The reader's role: the log's head row says which engine leads.
     ports = client.ports
     services = {
         "contribution": ports.contribution,
@@ -224,7 +225,7 @@ def _gateways(client: Config, shared: Mapping[str, str]) -> list[Part]:
         _python_part(
             "api",
             ("serve", *services),
-            shared,
+            reader,
             depends_on=("migrate", "redis"),
             talks_to=("engine",),
             addresses={
@@ -234,7 +235,7 @@ def _gateways(client: Config, shared: Mapping[str, str]) -> list[Part]:
         _python_part(
             "stream",
             ("serve", "stream"),
-            shared,
+            reader,
             depends_on=("migrate", "redis"),
             talks_to=("engine",),
             addresses={"stream": {"url": f"ws://{client.host}:{ports.stream}/v1/stream"}},
@@ -278,5 +279,6 @@ def _shared_environment(client: Config) -> dict[str, str]:
         "DURIAN_GENESIS": client.genesis,
         "DURIAN_TOKEN_PUBLIC_KEY": client.token_public_key,
         "DURIAN_LOG_LEVEL": client.log_level,
+        "DURIAN_LOG_FORMAT": client.log_format,
         "PYTHONUNBUFFERED": "1",
     }

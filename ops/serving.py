@@ -12,11 +12,13 @@ from typing import Final, Literal
 
 import msgspec
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from gateway.auth import TokenVerifier
 from gateway.catalogue import Catalogue
-from gateway.engine_client import EngineClient
+from gateway.engine_client import EngineClient, EngineTimes
+from gateway.errors import ViewsUnavailable
+from gateway.metrics import GatewayMetrics
 from gateway.ports import Resources
 from gateway.routes_health import OK, dependencies
 from gateway.routes_stream import Stream, create_stream_app
@@ -26,8 +28,9 @@ from gateway.uvicorn_protocol import StreamProtocol
 from gateway.views import Views
 from ops.config import Config, require
 from ops.errors import ServerUnavailable, UsageError
+from ops.leader import leader_locator
 from ops.notify import Notifier
-from ops.wiring import address_of, stop_on_signals
+from ops.wiring import stop_on_signals
 
 ServiceName = HttpService | Literal["stream"]
 SERVICE_NAMES: Final[tuple[ServiceName, ...]] = (*HTTP_SERVICES, "stream")
@@ -96,28 +99,27 @@ async def run_services(config: Config, names: Sequence[ServiceName]) -> None:
     await serve(config, bind(config, names), stop)
 
 
-async def serve(config: Config, listeners: Sequence[Listener], stop: asyncio.Event) -> None:
-    """Serve until `stop`; ready once Redis and the engine have answered.
+async def serve(
+    config: Config,
+    listeners: Sequence[Listener],
+    stop: asyncio.Event,
+    times: EngineTimes | None = None,
+) -> None:
+    """Serve until `stop`; ready once Redis and the engine have answered, a stream with markets.
 
     Then streams are told to reconnect elsewhere, requests under way get GRACE_SECONDS to end.
     """
     notifier = Notifier(config.notify_socket)
-    host, port = address_of(require(config, "engine_url"))
-    views, engine = Views(require(config, "redis_url")), EngineClient(host=host, port=port)
-    resources = Resources(
-        views=views,
-        catalogue=Catalogue(views),
-        engine=engine,
-        tokens=token_verifier(require(config, "token_public_key")),
-        now_second=lambda: int(time.time()),
-    )
-    stream = Stream(resources)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(views.close)
+        locate = await stack.enter_async_context(leader_locator(config))
+        engine = EngineClient(locate=locate, times=times)
+        resources = _resources(config, engine)
+        stack.push_async_callback(resources.views.close)
         await stack.enter_async_context(engine.running())
+        stream = Stream(resources)
         if any(listener.service == "stream" for listener in listeners):
             await stack.enter_async_context(stream.running())
-        apps: dict[ServiceName, Callable[[], Starlette]] = {
+        apps: dict[ServiceName, Callable[[], ASGIApp]] = {
             "stream": functools.partial(create_stream_app, stream, resources),
             **{name: functools.partial(create_app, name, resources) for name in HTTP_SERVICES},
         }
@@ -138,7 +140,19 @@ async def serve(config: Config, listeners: Sequence[Listener], stop: asyncio.Eve
         stopping.cancel()
 
 
-def _server(config: Config, app: Starlette) -> _Server:
+def _resources(config: Config, engine: EngineClient) -> Resources:
+    views = Views(require(config, "redis_url"))
+    return Resources(
+        views=views,
+        catalogue=Catalogue(views),
+        engine=engine,
+        tokens=token_verifier(require(config, "token_public_key")),
+        metrics=GatewayMetrics(engine.is_connected),
+        now_second=lambda: int(time.time()),
+    )
+
+
+def _server(config: Config, app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -163,8 +177,14 @@ async def _announce(
     listeners: Sequence[Listener],
     notifier: Notifier,
 ) -> None:
+    streams = any(listener.service == "stream" for listener in listeners)
     while True:
-        parts = await dependencies(resources)
+        parts = dict(await dependencies(resources))
+        if streams and resources.catalogue.is_empty():
+            # Whoever subscribes as soon as we are ready must not hear that there is no such market.
+            parts["markets"] = "not known yet"
+            with contextlib.suppress(ViewsUnavailable):
+                await resources.catalogue.refresh()
         waiting = [f"{name} {state}" for name, state in parts.items() if state != OK]
         if not waiting and all(server.started for server in servers):
             break

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from gateway.engine_client import EngineClient, EngineTimes
+from gateway.engine_client import EngineClient, EngineTimes, fixed_address
 from gateway.errors import EngineUnavailable
 from ops.commands.options import data_option, json_option
 from ops.config import Config, load_config, working_directory
@@ -27,7 +27,7 @@ from ops.positions import wait_for_views
 from ops.stack import Stack, running_stack
 from ops.wiring import address_of
 
-WARP_TIMES = EngineTimes(connected_max=120.0, answer_max=120.0)
+WARP_TIMES = EngineTimes(connected_max=120.0, answer_max=120.0, silence_last=120.0)
 VIEWS_STANDSTILL_S = 60.0
 BOTS = {"demo": ("bots",)}
 
@@ -162,7 +162,7 @@ async def _replay(config: Config, run: TapeRun) -> bool:
 
 async def _warp(tape: tapes.Tape, stack: Stack) -> TapeSummary:
     host, port = address_of(stack.config.engine_url)
-    client = EngineClient(host=host, port=port, times=WARP_TIMES)
+    client = EngineClient(locate=fixed_address(host, port), times=WARP_TIMES)
     began = time.monotonic()
     with open_progress() as progress:
         trades = progress.task("trades", len(tape.trades))

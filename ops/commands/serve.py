@@ -1,13 +1,12 @@
 """`durian serve`: any of the gateway's services in one process, in the foreground."""
 
-import logging
-import sys
 from typing import cast
 
 import click
 import uvloop
 
 from ops.config import load_config
+from ops.logs import configure_logs
 from ops.serving import SERVICE_NAMES, ServiceName, run_services
 
 
@@ -16,10 +15,6 @@ from ops.serving import SERVICE_NAMES, ServiceName, run_services
 def command(names: tuple[str, ...]) -> None:
     """Serve the named services, each on its port (DURIAN_HOST, DURIAN_PORT_<NAME>)."""
     config = load_config()
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure_logs(config)
     chosen = cast(tuple[ServiceName, ...], tuple(dict.fromkeys(names)))
     uvloop.run(run_services(config, chosen))

@@ -1,12 +1,13 @@
 """The HTTP API as the demo's users call it: signed tokens, keep-alive, patience.
 
 A refusal comes back as a value (Problem). A service that is away is waited for with jittered
-back-off and asked again with the same body, so that the ids in it keep the effect single.
+back-off and asked again under the same Idempotency-Key, so that the effect stays single.
 """
 
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -39,6 +40,7 @@ REQUEST_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 32
 TOKEN_LIFETIME_S = 3_600
 TOKEN_RENEW_S = 600
+KEY_BYTES = 16
 OPERATOR = "demo-operator"
 
 Service = Literal["contribution", "mining", "trading"]
@@ -151,13 +153,15 @@ class LedgerApi:
         body: msgspec.Struct | None = None,
     ) -> T | Problem:
         backoff, waited = Backoff(self._rng), False
+        # Not from rng: a repeated seed means the same choices, never the same commands.
+        key = {} if method == "GET" else {"idempotency-key": secrets.token_hex(KEY_BYTES)}
         while True:
             trouble = ""
             try:
                 response = await self._client.request(
                     method,
                     self._places[service] + path,
-                    headers=self._tokens.header(user) if user else None,
+                    headers={**key, **(self._tokens.header(user) if user else {})},
                     content=None if body is None else msgspec.json.encode(body),
                 )
             except httpx.TransportError as error:

@@ -298,29 +298,140 @@ def test_requests_are_refused_with_a_stable_code(view_redis: str, tmp_path: Path
     run(view_redis, tmp_path, story)
 
 
-def test_a_lost_answer_is_reported_as_unknown_and_never_sent_twice(
-    view_redis: str, tmp_path: Path
-) -> None:
+def test_a_command_is_carried_over_to_the_next_connection(view_redis: str, tmp_path: Path) -> None:
     async def story(client: Client) -> None:
         client.line.fund("u1")
         engine = client.line.engine
         engine.is_mute = True
-        before = len(engine.log)
-        answers = [
+        asked = [
             asyncio.create_task(client.order("u1", limit_order("buy", "1", "1", f"o{n}")))
             for n in range(20)
         ]
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not all(answer.done() for answer in answers):
-                await asyncio.sleep(0.05)
-                engine.cut()
-        outcomes = [answer.result().json()["details"]["outcome"] for answer in answers]
-        assert {answer.result().status_code for answer in answers} == {503}
-        # What was sent may have been cut off on its way; nothing happened that was called unsent.
-        assert 0 < len(engine.log) - before <= outcomes.count("unknown")
+            while True:
+                if len(engine.requests) == len(asked):
+                    break
+                await asyncio.sleep(0.005)
         engine.is_mute = False
-        answer = await client.order("u1", limit_order("buy", "1", "1", "after"))
-        assert answer.status_code == 201
+        engine.cut()
+        answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {201}
+        assert {answer.headers["idempotency-replayed"] for answer in answers} == {"true"}
+        assert len({answer.json()["order_id"] for answer in answers}) == 20
+
+    run(view_redis, tmp_path, story)
+
+
+def test_an_answer_that_never_comes_is_reported_as_unknown(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        client.line.engine.is_mute = True
+        order = limit_order("buy", "1", "1", "o")
+        body = {"who": ("u1", "user"), "json": order}
+        details = await expect(client, 503, "engine_unavailable", "POST", "/v1/orders", **body)
+        assert details == {"outcome": "unknown"}
+        client.line.engine.is_mute = False
+        again = await client.order("u1", order)
+        assert (again.status_code, again.json()["code"]) == (409, "duplicate_client_order_id")
+
+    run(view_redis, tmp_path, story)
+
+
+def test_a_repeated_key_gets_the_first_answer(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+
+        async def order(key: str, quantity: str, client_order_id: str | None) -> httpx.Response:
+            body = limit_order("buy", "1", quantity, "")
+            body["client_order_id"] = client_order_id
+            return await client.call(
+                "POST",
+                "trading",
+                "/v1/orders",
+                who=("u1", "user"),
+                json=body,
+                headers={"Idempotency-Key": key},
+            )
+
+        first = await order("k1", "1", "o1")
+        assert (first.status_code, first.headers.get("idempotency-replayed")) == (201, None)
+        size = len(client.line.engine.log)
+        again = await order("k1", "1", "o1")
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert again.headers["idempotency-replayed"] == "true"
+        reused = await order("k1", "2", "o1")
+        assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+        assert len(client.line.engine.log) == size
+        by_key_alone = await order("k2", "1", None)
+        assert by_key_alone.json()["client_order_id"] == "k2"
+        refused = await order("k3", "1", "o1")
+        again = await order("k3", "1", "o1")
+        assert (refused.status_code, again.status_code) == (409, 409)
+        assert again.headers["idempotency-replayed"] == "true"
+        for bad in ("", "a b", "~k", "k" * 129):
+            answer = await order(bad, "1", "o9")
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+        assert (await order("k" * 128, "1", "o9")).status_code == 201
+
+    run(view_redis, tmp_path, story)
+
+
+def test_cancelling_takes_a_key_too(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        await client.order("u1", limit_order("buy", "1", "1", "o1"))
+        cancels = [
+            await client.call(
+                "DELETE",
+                "trading",
+                "/v1/orders/1",
+                who=("u1", "user"),
+                headers={"Idempotency-Key": key},
+            )
+            for key in ("c1", "c1", "c2")
+        ]
+        assert [answer.status_code for answer in cancels] == [200, 200, 404]
+        assert cancels[0].json() == cancels[1].json()
+
+    run(view_redis, tmp_path, story)
+
+
+def test_every_answer_has_a_request_id_and_the_engine_gets_it(
+    view_redis: str, tmp_path: Path
+) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+        async def settle(headers: dict[str, str]) -> str:
+            who, path = ("u1", "user"), "/v1/mining/settle"
+            answer = await client.call("POST", "mining", path, who=who, headers=headers)
+            sent: str = answer.headers["x-request-id"]
+            assert client.line.engine.requests[-1].trace == sent
+            return sent
+
+        assert await settle({"X-Request-Id": "abc-1", "traceparent": parent}) == "abc-1"
+        assert await settle({"traceparent": parent}) == parent[3:35]
+        made = [await settle({}), await settle({"X-Request-Id": "x" * 65, "traceparent": "00-0"})]
+        assert len({*made}) == 2
+        assert {len(trace) for trace in made} == {32}
+        missing = await client.call("GET", "mining", "/v1/nothing")
+        assert missing.headers["x-request-id"]
+
+    run(view_redis, tmp_path, story)
+
+
+def test_metrics_count_commands_by_outcome(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: Client) -> None:
+        client.line.fund("u1")
+        await client.order("u1", limit_order("buy", "1", "1", "o1"))
+        await client.order("u1", limit_order("buy", "1", "1", "o1"))
+        answer = await client.call("GET", "mining", "/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        lines = set(answer.text.splitlines())
+        name = 'durian_gateway_commands_total{command="place_order",outcome="%s"} 1.0'
+        assert {name % "accepted", name % "duplicate_client_order_id"} <= lines
+        assert "durian_gateway_engine_connected 1.0" in lines
 
     run(view_redis, tmp_path, story)
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.close_codes import CloseCode
-from schemas.commands import PlaceOrder
+from schemas.commands import OpenMarket, PlaceOrder
 from schemas.events import Side
 from schemas.wire import SUBPROTOCOL_JSON
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
@@ -248,6 +248,29 @@ def test_joining_in_a_stream_of_publications_misses_and_repeats_nothing(
     run(view_redis, tmp_path, story)
 
 
+def test_a_market_of_this_moment_can_be_subscribed_to(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        async with connect(line.urls["stream"]) as ws:
+            for number in range(5):
+                opened = OpenMarket(
+                    market_id=f"M-{number}",
+                    base_asset="DUR",
+                    quote_asset="CNY",
+                    tick_minor=10**4,
+                    lot_minor=10**4,
+                )
+                line.engine.accept(opened)
+                await line.views.project()
+                channel = {"ch": f"trades.M-{number}"}
+                await send(ws, {"op": "subscribe", "id": number, "channels": [channel]})
+                answer = msgspec.json.decode(await ws.recv())
+                while answer["op"] in ("snapshot", "pub"):
+                    answer = msgspec.json.decode(await ws.recv())
+                assert answer == {"op": "ack", "id": number}
+
+    run(view_redis, tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
@@ -256,6 +279,7 @@ def test_joining_in_a_stream_of_publications_misses_and_repeats_nothing(
         ('{"op":"subscribe","id":3}', "invalid_message"),
         ('{"op":"dance","id":3}', "unknown_op"),
         ('{"op":"subscribe","id":3,"channels":[{"ch":"nothing"}]}', "unknown_channel"),
+        ('{"op":"subscribe","id":3,"channels":[{"ch":"trades.X-Y"}]}', "unknown_channel"),
         ('{"op":"unsubscribe","id":3,"channels":["pulse"]}', "not_subscribed"),
         (b"\xff\xfe", "invalid_message"),
     ],

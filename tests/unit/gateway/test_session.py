@@ -13,6 +13,7 @@ from gateway.session import (
     MESSAGES_PER_SECOND_MAX,
     SECOND_NS,
     SUBSCRIPTIONS_MAX,
+    AskMarkets,
     Close,
     Effect,
     Join,
@@ -73,6 +74,19 @@ def test_subscribe_acknowledges_before_it_joins() -> None:
     ]
 
 
+def test_an_unknown_market_is_looked_for_once_more() -> None:
+    known: set[str] = set()
+    told = Session(verify=verify, has_market=known.__contains__)
+    (asked,) = subscribe(told, "pulse", "trades.X-Y")
+    assert isinstance(asked, AskMarkets)
+    assert told.channels() == []
+    assert error_code(told.subscribe_again(asked.request)) == WireCode.UNKNOWN_CHANNEL
+    known.add("X-Y")
+    acknowledged, *joins = told.subscribe_again(asked.request)
+    assert acknowledged == Reply(Ack(id=1))
+    assert len(joins) == len(told.channels()) == 2
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -81,7 +95,6 @@ def test_subscribe_acknowledges_before_it_joins() -> None:
         "mining.",
         "trades",
         "trades.",
-        "trades.X-Y",
         "kline.DUR-CNY",
         "kline.DUR-CNY.2m",
         "kline..1m",

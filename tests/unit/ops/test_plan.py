@@ -48,6 +48,8 @@ def test_each_part_gets_its_own_role_and_nobody_elses_password(tmp_path: Path) -
     assert urls["migrate"] == EXTERNAL.postgres_url
     assert urls["engine"] == f"postgresql://durian_log_writer:{secrets.log_writer}@db:5/ledger"
     assert urls["relay"] == f"postgresql://durian_log_reader:{secrets.log_reader}@db:5/ledger"
+    # Gateways read in the log's head row which engine leads.
+    assert urls["api"] == urls["stream"] == urls["relay"]
     for part in plan.parts:
         told = " ".join((*part.environment.values(), *part.argv))
         assert ("boss:pw" in told) == (part.name == "migrate")
