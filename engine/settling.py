@@ -10,11 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from eventsourcing.persistence import StoredEvent
-
 from engine.errors import Fenced, StoreUnavailable
 from engine.hashing import chain
-from engine.ports import AnswerBlock, EventLog, Head
+from engine.ports import AnswerBlock, EventLog, Head, NewEvent
 from engine.repeats import OpenTail
 
 log = logging.getLogger("durian.engine")
@@ -32,7 +30,7 @@ async def append_settled(
     ledger_log: EventLog,
     open_tail: OpenTail,
     address: str,
-    events: Sequence[StoredEvent],
+    events: Sequence[NewEvent],
     history: Sequence[tuple[int, int]],
     block: AnswerBlock | None,
 ) -> Settled | None:
@@ -73,7 +71,7 @@ async def _find_out(
     open_tail: OpenTail,
     address: str,
     before: Head,
-    events: Sequence[StoredEvent],
+    events: Sequence[NewEvent],
     block: AnswerBlock | None,
 ) -> bool:
     """True if the batch is in the log, False if it is not and we lead at `before`."""

@@ -8,13 +8,11 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from eventsourcing.persistence import StoredEvent
-
 from engine.clock import VirtualClock
 from engine.memory import MemoryLog, MemorySnapshots, MemoryStore, MemoryTail
 from engine.metrics import EngineMetrics
 from engine.outcomes import Outcome, Pending
-from engine.ports import AnswerBlock, Clock, Head, LogTail
+from engine.ports import AnswerBlock, Clock, Head, LogTail, NewEvent
 from engine.repeats import Repeats
 from engine.sequencer import Sequencer
 from engine.standby import Standby
@@ -49,7 +47,7 @@ class RecordedLog(MemoryLog):
 
     async def append(
         self,
-        events: Sequence[StoredEvent],
+        events: Sequence[NewEvent],
         history: Sequence[tuple[int, int]] = (),
         answers: AnswerBlock | None = None,
     ) -> Head:

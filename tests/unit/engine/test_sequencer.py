@@ -1,17 +1,18 @@
 """The single writer: time and commands become events in one order; answers wait for the disk."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import msgspec
 import pytest
-from eventsourcing.persistence import StoredEvent
 
 from engine.clock import VirtualClock, WallClock
 from engine.errors import Fenced, LogCorrupt
 from engine.hashing import chain
 from engine.memory import MemoryLog, MemoryStore
-from engine.ports import AnswerBlock, Head
+from engine.outcomes import Pending
+from engine.ports import AnswerBlock, Head, NewEvent
 from engine.sequencer import BATCH_EVENTS_MAX, INBOX_COMMANDS_MAX, SLICE_COMMANDS
 from schemas import commands, frames
 from schemas.codecs import encode_event
@@ -235,7 +236,7 @@ class GatedLog(RecordedLog):
 
     async def append(
         self,
-        events: Sequence[StoredEvent],
+        events: Sequence[NewEvent],
         history: Sequence[tuple[int, int]] = (),
         answers: AnswerBlock | None = None,
     ) -> Head:
@@ -431,3 +432,24 @@ def test_stopping_leaves_what_was_not_decided_unanswered() -> None:
         assert of_kind(line.events, FundsDeposited) == []
 
     told(story())
+
+
+def test_each_answer_can_be_traced_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with Line().running() as line, asyncio.timeout(DEADLINE_SECONDS):
+            answered = asyncio.Event()
+            for number, command in enumerate((deposit("r"), deposit("r"))):
+                request = frames.Request(id=number, command=command, trace=f"t{number}")
+                line.sequencer.submit(Pending(request, lambda *_: None))
+            line.request(deposit("r2")).add_done_callback(lambda _: answered.set())
+            await answered.wait()
+
+    with caplog.at_level(logging.DEBUG, "durian.engine"):
+        told(story())
+    traced = {
+        getattr(record, "trace", ""): record.getMessage()
+        for record in caplog.records
+        if record.levelno == logging.DEBUG
+    }
+    assert traced["t0"] == "deposit_funds: accepted"
+    assert traced["t1"] == "deposit_funds: duplicate_reference"

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from eventsourcing.persistence import StoredEvent
 
 from engine import settling
 from engine.errors import Fenced, StoreUnavailable
 from engine.memory import MemoryStore
 from engine.outcomes import Stored
-from engine.ports import AnswerBlock, Head
+from engine.ports import AnswerBlock, Head, NewEvent
 from schemas import commands
 from schemas.events import EpochStarted, FundsDeposited
 from schemas.rejections import Rejection
@@ -30,7 +29,7 @@ class CutLog(RecordedLog):
 
     async def append(
         self,
-        events: Sequence[StoredEvent],
+        events: Sequence[NewEvent],
         history: Sequence[tuple[int, int]] = (),
         answers: AnswerBlock | None = None,
     ) -> Head:
