@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaError,
     TopicAlreadyExistsError,
@@ -33,7 +33,6 @@ POLL_SECONDS = 0.05
 # The log in PostgreSQL is the archive; Kafka keeps everything all the same, so that views can be
 # rebuilt from it, and deletes nothing by itself.
 TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(REQUEST_BYTES_MAX)}
-_ALL_RECORDS = RecordsToDelete(-1)
 
 
 async def create_topics(bootstrap: str, names: Iterable[str] = tuple(PARTITIONS)) -> list[str]:
@@ -45,33 +44,22 @@ async def create_topics(bootstrap: str, names: Iterable[str] = tuple(PARTITIONS)
         return [name for name in names if await _create(admin, name)]
 
 
-async def empty_topics(bootstrap: str, names: Sequence[str]) -> None:
-    """Delete all records of the named topics. Raises KafkaUnavailable.
+async def remake_topics(bootstrap: str, names: Sequence[str]) -> None:
+    """Delete the named topics, if they are there, and create them. Raises KafkaUnavailable.
 
-    Readers keep their partitions: only a topic of another shape is deleted and created.
+    Cut short, it leaves topics missing: create_topics makes them. Deleting all records instead
+    would spare readers a new assignment, but a broker that is killed soon after forgets it.
     """
-    async with kafka_faults("emptying topics", 3 * ANSWER_SECONDS), _admin(bootstrap) as admin:
-        for name in names:
-            (topic,) = await admin.describe_topics([name])
-            numbers = [partition["partition"] for partition in topic["partitions"]]
-            if len(numbers) == PARTITIONS[name]:
-                await admin.delete_records(
-                    {TopicPartition(name, number): _ALL_RECORDS for number in numbers}
-                )
-            else:
-                await _create_anew(admin, name)
-
-
-async def _create_anew(admin: AIOKafkaAdminClient, name: str) -> None:
-    response = await admin.delete_topics([name])
-    ((_, code),) = response.topic_error_codes  # type: ignore[attr-defined]  # generated per version
-    if code and for_code(code) is not UnknownTopicOrPartitionError:
-        raise for_code(code)(name)
-    is_created = False
-    while not is_created:
-        # Brokers may learn of the deletion a moment later than the one that was asked.
-        await asyncio.sleep(POLL_SECONDS)
-        is_created = await _create(admin, name)
+    async with kafka_faults("making topics anew", 3 * ANSWER_SECONDS), _admin(bootstrap) as admin:
+        response = await admin.delete_topics(list(names))
+        for name, code in response.topic_error_codes:  # type: ignore[attr-defined]  # generated per version
+            if code and for_code(code) is not UnknownTopicOrPartitionError:
+                raise for_code(code)(name)
+        missing = set(names)
+        while missing:
+            # Brokers may learn of the deletion a moment later than the one that was asked.
+            await asyncio.sleep(POLL_SECONDS)
+            missing -= {name for name in missing if await _create(admin, name)}
 
 
 @contextlib.asynccontextmanager
@@ -146,11 +134,11 @@ class KafkaPublisher:
             await self._give_up()
             raise
 
-    async def empty(self, topic: str) -> None:
-        """Delete all records of a topic. Raises KafkaUnavailable."""
-        # The producer numbers what it sends per partition, and a topic may have to be created.
+    async def remake(self, topic: str) -> None:
+        """Delete a topic and create it empty. Raises KafkaUnavailable."""
+        # The producer numbers what it sends per partition: a new topic gets a new producer.
         await self._give_up()
-        await empty_topics(self._bootstrap, (topic,))
+        await remake_topics(self._bootstrap, (topic,))
         await self._start()
 
     async def _start(self) -> None:

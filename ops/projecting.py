@@ -6,10 +6,10 @@ import asyncio
 import logging
 import secrets
 import signal
-import sys
 from functools import partial
 
 from ops.config import Config, require
+from ops.logs import configure_logs
 from ops.notify import Notifier
 from projections.agents import ViewSource, WorkerSettings, run_worker
 from projections.folders import TOPIC, folder
@@ -25,7 +25,7 @@ log = logging.getLogger("durian")
 
 async def run_projection(config: Config, projection: str, *, instance: int = 0) -> None:
     """Fold a projection until SIGTERM or SIGINT; a crash ends the process with exit code 1."""
-    _log_to_stderr(config)
+    configure_logs(config)
     store = RedisViews(projection, require(config, "redis_url"))
     notifier = Notifier(config.notify_socket)
     stop = asyncio.Event()
@@ -56,15 +56,6 @@ async def run_projection(config: Config, projection: str, *, instance: int = 0) 
 def _tell_ready(notifier: Notifier, projection: str) -> None:
     notifier.ready("assigned")
     log.info("projection %s folds", projection)
-
-
-def _log_to_stderr(config: Config) -> None:
-    # Faust and aiokafka tell each step of a rebalance at level info: too much for one line a day.
-    known = config.log_level.upper()
-    others = known if config.log_level == "debug" else "WARNING"
-    line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=others, stream=sys.stderr, format=line)
-    log.setLevel(known)
 
 
 def _settings(config: Config, projection: str, instance: int) -> WorkerSettings:

@@ -27,6 +27,9 @@ SESSION_SECONDS = 10
 HEARTBEAT_SECONDS = 2
 REQUEST_SECONDS = 30
 COMMIT_SECONDS = 5
+# A topic that is made anew takes its partitions away from every worker; one that looks again this
+# often gets them back (after five minutes by the driver's default).
+METADATA_SECONDS = 2
 STOP_SECONDS = 5
 POLL_RECORDS_MAX = 500
 # Fetched records wait in this queue; a full one pauses fetching, which hurts with small records
@@ -88,8 +91,9 @@ async def _ends_at(kafka_url: str, tp: TopicPartition, checkpoint: Checkpoint) -
     await consumer.start()
     try:
         consumer.assign([tp])
+        begins = await consumer.beginning_offsets([tp])
         ends = await consumer.end_offsets([tp])
-        if ends[tp] <= checkpoint.offset:
+        if not begins[tp] <= checkpoint.offset < ends[tp]:
             return False
         consumer.seek(tp, checkpoint.offset)
         record = await consumer.getone(tp)
@@ -199,6 +203,7 @@ def _app(settings: WorkerSettings, assign: Callable[[int], Awaitable[Checkpoint]
         broker_request_timeout=REQUEST_SECONDS,
         broker_commit_interval=COMMIT_SECONDS,  # advisory: for lag displays only
         broker_max_poll_records=POLL_RECORDS_MAX,
+        consumer_metadata_max_age_ms=METADATA_SECONDS * 1_000,
         stream_buffer_maxsize=BUFFERED_RECORDS_MAX,
         # Waiting for every fetched record would never end once the agent crashed; whatever is not
         # in the views yet is fetched again.

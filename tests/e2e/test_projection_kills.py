@@ -18,7 +18,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from redis import Redis
 
-from engine.kafka import KafkaPublisher, create_topics
+from engine.kafka import KafkaPublisher, create_topics, remake_topics
+from engine.relay import Outgoing
 from projections.differences import compare
 from projections.fresh import FreshFold
 from projections.partition import Record
@@ -102,11 +103,9 @@ class Workers:
     def publish(self, topic: str, partition: int, records: list[Record]) -> None:
         async def send() -> None:
             async with KafkaPublisher(self.bootstrap) as publisher:
-                sent = [
-                    await publisher.send(topic, partition, record.head, record.value)
-                    for record in records
-                ]
-                await asyncio.gather(*sent)
+                await publisher.publish(
+                    topic, [Outgoing(partition, record.head, record.value) for record in records]
+                )
 
         asyncio.run(send())
 
@@ -282,3 +281,20 @@ def test_event_that_cannot_be_read_ends_the_worker(workers: Workers) -> None:
     _wait(lambda: process.poll() is not None, lambda: workers.log(views.MINING)[-3_000:])
     assert process.returncode == 1
     assert workers.position(views.MINING) == RECORD_EVENTS
+
+
+def test_topics_made_anew_under_live_workers_leave_the_views_as_they_are(workers: Workers) -> None:
+    log = random_log(27, seconds=2_000, trades=100)
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    _publish_range(workers, _parts(log), slice(0, 30))
+    workers.wait_position(30 * RECORD_EVENTS)
+    asyncio.run(remake_topics(workers.bootstrap, (EVENTS_TOPIC, POSTINGS_TOPIC)))
+    refilled = {
+        EVENTS_TOPIC: [event_records(log, (333,))],
+        POSTINGS_TOPIC: effect_records(log, (333,)),
+    }
+    _publish_range(workers, refilled, slice(0, None))
+    workers.wait_position(len(log))
+    assert workers.differences(log) == []
+    assert set(workers.terminate().values()) == {0}

@@ -1,16 +1,13 @@
-"""The relay on small topics in memory: an exact copy of the log, wherever it is interrupted.
-
-TailTwin and TopicsTwin are whole implementations of the relay's two ports, not stand-ins with
-prepared answers: what they hold after a run is all that is looked at.
-"""
+"""The relay on small topics in memory: an exact copy of the log, wherever it is interrupted."""
 
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
+import engine.packing
 import engine.relay
 from domain.effects import effects_of
 from engine.errors import KafkaDisagrees
@@ -27,65 +24,10 @@ from schemas.records import (
     RECORD_EVENTS_MAX,
     RecordHead,
 )
+from tests.fixtures._topic_twins import BrokerDown, Stored, TailTwin, TopicsTwin
 from tests.fixtures.ledger_logs import LogBuilder
 
 DEADLINE_SECONDS = 30.0
-Stored = list[tuple[RecordHead, bytes]]
-
-
-class TailTwin:
-    """A log that grows when the test says so."""
-
-    def __init__(self, log: Sequence[LoggedEvent]) -> None:
-        self.log = list(log)
-
-    async def page(self, after: int, limit: int) -> Sequence[LoggedEvent]:
-        return self.log[after : after + limit]
-
-    async def wait(self, timeout: float) -> None:
-        # Nobody makes the log grow while a relay runs, so a moment is as good as the timeout.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(timeout, 0.001)):
-                await asyncio.Event().wait()
-
-
-class BrokerDown(Exception):
-    """The broker took its last record."""
-
-
-class TopicsTwin:
-    """Both topics; survives the relays. takes: how many more records it accepts."""
-
-    def __init__(self) -> None:
-        self.topics: dict[str, list[Stored]] = {
-            EVENTS_TOPIC: [[]],
-            POSTINGS_TOPIC: [[] for _ in range(POSTINGS_PARTITIONS)],
-        }
-        self.takes = 1 << 30
-        self.order: list[tuple[str, int]] = []
-
-    async def last(self, topic: str) -> list[RecordHead | None]:
-        return [records[-1][0] if records else None for records in self.topics[topic]]
-
-    async def send(
-        self, topic: str, partition: int, head: RecordHead, value: bytes
-    ) -> Awaitable[object]:
-        if self.takes == 0:
-            raise BrokerDown
-        self.takes -= 1
-        self.topics[topic][partition].append((head, value))
-        self.order.append((topic, head.last))
-        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        acknowledged.set_result(None)
-        return acknowledged
-
-    @property
-    def events(self) -> Stored:
-        return self.topics[EVENTS_TOPIC][0]
-
-    @property
-    def postings(self) -> list[Stored]:
-        return self.topics[POSTINGS_TOPIC]
 
 
 async def _relay(tail: TailTwin, topics: TopicsTwin, *, idle_turns: int = 1) -> int:
@@ -234,6 +176,7 @@ def test_a_relay_may_be_killed_after_any_record(page: int, monkeypatch: pytest.M
     """The next one sends what is missing and nothing twice, though its pages are cut elsewhere."""
     monkeypatch.setattr(engine.relay, "PAGE_EVENTS_MAX", page)
     monkeypatch.setattr(engine.relay, "RECORD_EVENTS_MAX", 40)
+    monkeypatch.setattr(engine.packing, "RECORD_EVENTS_MAX", 40)
     log, whole = _trading_log(40), TopicsTwin()
     asyncio.run(_relay(TailTwin(log), whole, idle_turns=2))
     assert len(whole.order) > 12
@@ -276,7 +219,7 @@ def test_a_quiet_partition_is_told_how_far_the_log_is() -> None:
 def test_topics_that_hold_more_than_the_log_are_refused() -> None:
     log, topics = _trading_log(5), TopicsTwin()
     asyncio.run(_relay(TailTwin(log), topics))
-    with pytest.raises(KafkaDisagrees, match="does not reach that far") as disagrees:
+    with pytest.raises(KafkaDisagrees, match="the log ends at position") as disagrees:
         asyncio.run(_relay(TailTwin(log[:-1]), topics))
     assert (disagrees.value.topic, disagrees.value.position) == (EVENTS_TOPIC, len(log))
 
@@ -287,3 +230,148 @@ def test_topics_of_another_log_are_refused() -> None:
     other = [event._replace(hash=bytes(32)) for event in log]
     with pytest.raises(KafkaDisagrees, match="another hash"):
         asyncio.run(_relay(TailTwin(other), topics))
+
+
+def test_topics_that_lack_their_beginning_are_refused() -> None:
+    log, topics = _trading_log(5), TopicsTwin()
+    asyncio.run(_relay(TailTwin(log), topics))
+    head, value = topics.events[0]
+    later = RecordHead(first=3, last=head.last, sequence=1, hash=head.hash)
+    topics.events[0] = later, value.split(b"\n", 2)[2]
+    with pytest.raises(KafkaDisagrees, match="begins at position 3"):
+        asyncio.run(_relay(TailTwin(log), topics))
+
+
+def test_topics_that_end_in_other_bytes_are_refused() -> None:
+    log = _trading_log(5)
+    for topic in (EVENTS_TOPIC, POSTINGS_TOPIC):
+        topics = TopicsTwin()
+        asyncio.run(_relay(TailTwin(log), topics))
+        records = next(stored for stored in topics.topics[topic] if _lines(stored))
+        number = max(number for number, (_, value) in enumerate(records) if value)
+        head, value = records[number]
+        del records[number + 1 :]
+        records[number] = head, value.replace(b'"at_ns":1', b'"at_ns":2')
+        with pytest.raises(KafkaDisagrees, match="other bytes") as disagrees:
+            asyncio.run(_relay(TailTwin(log), topics))
+        assert disagrees.value.topic == topic
+
+
+def test_the_refusal_says_how_to_repair() -> None:
+    log, topics = _trading_log(5), TopicsTwin()
+    asyncio.run(_relay(TailTwin(log), topics))
+    with pytest.raises(KafkaDisagrees) as disagrees:
+        asyncio.run(_relay(TailTwin(log[:-1]), topics))
+    assert "durian relay --verify" in str(disagrees.value)
+    assert "--rebuild-topic events" in str(disagrees.value)
+
+
+@pytest.mark.parametrize(
+    "lost", [(EVENTS_TOPIC,), (POSTINGS_TOPIC,), (EVENTS_TOPIC, POSTINGS_TOPIC)]
+)
+def test_topics_lost_between_two_relays_are_filled_again(lost: tuple[str, ...]) -> None:
+    log, topics = _trading_log(200), TopicsTwin()
+    asyncio.run(_relay(TailTwin(log), topics, idle_turns=2))
+    for topic in lost:
+        topics.delete(topic)
+    assert asyncio.run(_relay(TailTwin(log), topics, idle_turns=2)) == 0
+    _assert_copied(topics, log)
+    assert topics.remade == []
+
+
+@pytest.mark.parametrize("page", [90, 4_000])
+def test_a_topic_replaced_under_a_running_relay_is_made_anew(
+    page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record that landed in it first lies behind a hole; after each record of the story."""
+    monkeypatch.setattr(engine.relay, "PAGE_EVENTS_MAX", page)
+    log = _trading_log(200)
+    for topic in (EVENTS_TOPIC, POSTINGS_TOPIC):
+        topics, tail = TopicsTwin(), TailTwin(log[:400])
+
+        async def replace_and_go_on(
+            topics: TopicsTwin = topics, tail: TailTwin = tail, topic: str = topic
+        ) -> None:
+            relay = Relay(tail, topics)
+            await relay.resume()
+            await relay.copy_until(400, lambda _: None)
+            topics.delete(topic)
+            tail.log = log
+            await relay.copy_until(len(log), lambda _: None)
+
+        asyncio.run(replace_and_go_on())
+        assert topics.remade == [topic]
+        _assert_copied(topics, log)
+
+
+def test_a_relay_without_work_notices_that_its_topics_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine.relay, "CHECK_SECONDS", 0.0)
+    log, topics = _trading_log(20), TopicsTwin()
+
+    async def lose_them() -> None:
+        relay, again = Relay(TailTwin(log), topics), asyncio.Event()
+        await relay.resume()
+        await relay.copy_until(len(log), lambda _: None)
+        topics.delete(EVENTS_TOPIC)
+        topics.delete(POSTINGS_TOPIC)
+
+        def report(progress: Progress) -> None:
+            if {records[-1][0].last for records in topics.postings if records} == {len(log)}:
+                again.set()
+
+        running = asyncio.create_task(relay.run(report))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await again.wait()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(lose_them())
+    _assert_copied(topics, log)
+
+
+def test_records_of_a_second_relay_are_taken_for_what_they_are() -> None:
+    log, topics = _trading_log(200), TopicsTwin()
+
+    async def two_at_once() -> None:
+        tail = TailTwin(log[:300])
+        first, second = Relay(tail, topics), Relay(tail, topics)
+        await first.resume()
+        await second.resume()
+        await first.copy_until(300, lambda _: None)
+        await second.copy_until(300, lambda _: None)
+        tail.log = log
+        await first.copy_until(len(log), lambda _: None)
+
+    asyncio.run(two_at_once())
+    assert topics.remade == []
+    covered = 0
+    for head, _ in topics.events:
+        assert head.first <= covered + 1
+        covered = max(covered, head.last)
+    assert covered == len(log)
+
+
+class _Figures:
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int, int]] = []
+
+    def published(self, position: int, head: int, records: int) -> None:
+        self.told.append((position, head, records))
+
+
+def test_figures_are_told_after_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.relay, "PAGE_EVENTS_MAX", 300)
+    log, topics, figures = _trading_log(200), TopicsTwin(), _Figures()
+
+    async def copy() -> None:
+        relay = Relay(TailTwin(log), topics, figures)
+        await relay.resume()
+        await relay.copy_until(len(log), lambda _: None)
+
+    asyncio.run(copy())
+    assert [position for position, _, _ in figures.told] == [*range(300, len(log), 300), len(log)]
+    assert all(head == len(log) for _, head, _ in figures.told)
+    assert all(records >= 1 for _, _, records in figures.told)
