@@ -255,16 +255,20 @@ class Sequencer:
         return batch
 
     def _fill(self) -> None:
-        """Decide what has come, up to a slice of it; the missing seconds first."""
-        inbox, batch = self._inbox, self._batch
-        if batch.is_full() or self._tick(self.clock.now_ns()):
+        """Decide what has come, up to a slice of it; the missing seconds first.
+
+        One reading of the clock serves the slice: its commands are of the second that was ticked.
+        """
+        inbox, batch, now_ns = self._inbox, self._batch, self.clock.now_ns()
+        if batch.is_full() or self._tick(now_ns):
             return
         for _ in range(min(SLICE_COMMANDS, len(inbox))):
-            # One reading for both, or a second that begins in between is decided before its tick.
-            now_ns = self.clock.now_ns()
-            if batch.is_full() or self._tick(now_ns):
+            if batch.is_full():
                 return
-            self._decide(inbox.popleft(), max(self.state.at_ns, now_ns))
+            pending = inbox.popleft()
+            self._decide(pending, max(self.state.at_ns, now_ns))
+            if isinstance(pending.request.command, frames.AdvanceClock):
+                return
 
     def _tick(self, now_ns: int) -> bool:
         """Append the seconds that have begun; True if the batch is full before they are all in."""
