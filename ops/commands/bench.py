@@ -2,20 +2,29 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import click
 import msgspec
 from rich.console import Console
 
 from ops.bench.domain import run_domain
+from ops.bench.engine import PARTS, run_engine
+from ops.bench.failover import run_failover
 from ops.bench.levels import run_levels
 from ops.bench.report import Report, show
 from ops.commands.options import json_option
 from ops.console import print_json
 from ops.demo.progress import Tasks, open_progress
+from ops.errors import UsageError
 
 Benchmark = Callable[[float, Tasks], Report]
-BENCHMARKS: dict[str, Benchmark] = {"domain": run_domain, "levels": run_levels}
+BENCHMARKS: dict[str, Benchmark] = {
+    "domain": run_domain,
+    "engine": run_engine,
+    "failover": run_failover,
+    "levels": run_levels,
+}
 SECONDS_MIN = 1
 LINE_WIDTH = 160
 
@@ -29,14 +38,22 @@ LINE_WIDTH = 160
     show_default=True,
     help="How long to measure; setting up comes on top.",
 )
+@click.option(
+    "--only", type=click.Choice(PARTS), help="One part of `engine`, for all of the seconds."
+)
 @json_option
-def command(name: str, seconds: float, *, as_json: bool) -> None:
+def command(name: str, seconds: float, *, only: str | None, as_json: bool) -> None:
     """Measure one thing beside a reference, in turns: medians, ratio and target.
 
     A missed target is a finding, not a failure: the exit code is 0.
     """
+    benchmark = BENCHMARKS[name]
+    if only is not None:
+        if name != "engine":
+            raise UsageError(f"--only: {name} has no parts, engine has")
+        benchmark = partial(run_engine, only=only)
     with open_progress() as tasks:
-        report = BENCHMARKS[name](seconds, tasks)
+        report = benchmark(seconds, tasks)
     if as_json:
         print_json(msgspec.to_builtins(report))
         return
