@@ -168,8 +168,8 @@ class MemorySnapshots:
         yield from sorted(self.kept, key=_age, reverse=True)
 
     def save_snapshot(self, snapshot: StoredSnapshot) -> None:
-        others = [one for one in self.kept if _age(one) != _age(snapshot)]
-        self.kept = [*others, snapshot][-SNAPSHOTS_KEPT:]
+        if all(_age(one) != _age(snapshot) for one in self.kept):
+            self.kept = sorted([*self.kept, snapshot], key=_age)[-SNAPSHOTS_KEPT:]
 
 
 def _age(snapshot: StoredSnapshot) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Moving full partitions of the log into archives and back, by the owner; and reading both as one.
+"""Moving full partitions of the log into archives and back, by the log's owner.
 
 A partition is dropped in the transaction that notes its archive, after the file was flushed and
 read back: at any instant the events are in the table, or in a file that ledger_archives names.
@@ -7,6 +7,7 @@ read back: at any instant the events are in the table, or in a file that ledger_
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ from psycopg.sql import SQL, Identifier
 
 from engine.archive import (
     Archive,
-    ArchivedLog,
     ArchiveHeader,
     LogRow,
     Progress,
@@ -27,8 +27,7 @@ from engine.archive import (
 )
 from engine.errors import ArchiveUnusable, LogCorrupt, StoreUnavailable
 from engine.hashing import GENESIS_HASH, chain
-from engine.ports import LoggedEvent, StoredSnapshot
-from engine.postgres.recorder import LedgerRecorder
+from engine.ports import StoredSnapshot
 from engine.snapshots import SnapshotRejected, opened
 from schemas.codecs import decode_event
 from schemas.history import history_keys, stream_key
@@ -38,7 +37,7 @@ READ_ROWS_PER_FETCH = 5_000
 LOCK_WAIT_MILLISECONDS = 300
 LOCK_PAUSE_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 60.0
-PROGRESS_EVENTS = 2_000
+RESTORED_AT_ONCE = 50_000
 KEYS_PER_STEP = 200_000
 
 
@@ -78,7 +77,7 @@ class LogArchivist:
     def archives(self) -> list[Archive]:
         """All that ledger_archives names, oldest first."""
         with _faults():
-            return _archives(self._connection)
+            return [Archive._make(row) for row in self._connection.execute(ARCHIVES.encode())]
 
     def partitions(self) -> list[LogPartition]:
         """All that the log is made of, oldest first."""
@@ -272,63 +271,27 @@ class LogArchivist:
             "events": Identifier(f"ledger_events_p{archive.first:012d}"),
             "history": Identifier(f"ledger_history_p{archive.first:012d}"),
         }
-        found: list[tuple[int, int]] = []
+        rows, done = read_rows(path), 0
         with self._connection.cursor() as cursor:
-            with cursor.copy(_COPY_EVENTS.format(**names)) as copy:
-                copy.set_types(("int8", "int8", "text", "int8", "text", "bytea", "bytea"))
-                for row in read_rows(path):
-                    copy.write_row(row)
-                    keys = {stream_key(row.stream), *history_keys(decode_event(row.payload))}
-                    found.extend((key, row.position) for key in keys)
-                    if row.position % PROGRESS_EVENTS == 0:
-                        progress(row.position - archive.first + 1)
-            with cursor.copy(_COPY_HISTORY.format(**names)) as copy:
-                copy.set_types(("int8", "int8"))
-                for entry in found:
-                    copy.write_row(entry)
+            while page := list(islice(rows, RESTORED_AT_ONCE)):
+                with cursor.copy(_COPY_EVENTS.format(**names)) as copy:
+                    copy.set_types(("int8", "int8", "text", "int8", "text", "bytea", "bytea"))
+                    for row in page:
+                        copy.write_row(row)
+                with cursor.copy(_COPY_HISTORY.format(**names)) as copy:
+                    copy.set_types(("int8", "int8", "int8[]"))
+                    for key, positions in _history_of(page).items():
+                        copy.write_row((key, positions[-1], positions))
+                done += len(page)
+                progress(done)
 
 
-def read_whole_log(
-    recorder: LedgerRecorder, directory: Path, after: int = 0
-) -> Iterator[LoggedEvent]:
-    """Every event after a position, in order: from the archives first, then from the table.
-
-    Raises LogCorrupt at a hole, ArchiveUnusable (it names the file) if an archive is missing or
-    damaged, StoreUnavailable.
-    """
-    while True:
-        archived = ArchivedLog(directory, _archives_of(recorder))
-        for event in archived.read(after):
-            yield event
-            after = event.position
-        following = archived.following(after)
-        try:
-            for event in recorder.read(after):
-                if following is not None and event.position == following.first:
-                    break
-                yield event
-                after = event.position
-            else:
-                return
-        except LogCorrupt:
-            # Archived since we looked, or indeed a hole.
-            newer = ArchivedLog(directory, _archives_of(recorder)).following(after)
-            if newer is None or newer.first > after + 1:
-                raise
-
-
-def _archives_of(recorder: LedgerRecorder) -> list[Archive]:
-    with _faults(), recorder.datastore.get_connection() as connection:
-        return _archives(connection)
-
-
-def _archives(connection: psycopg.Connection[Any]) -> list[Archive]:
-    with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-        rows = cursor.execute(
-            "SELECT first_position, last_position, hash_before, hash_after, file_name, sha256,"
-            " bytes FROM public.ledger_archives ORDER BY 1"
-        )
-        return [Archive(*row) for row in rows]
+def _history_of(page: list[LogRow]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for row in page:
+        for key in {stream_key(row.stream), *history_keys(decode_event(row.payload))}:
+            found.setdefault(key, []).append(row.position)
+    return found
 
 
 @contextmanager
@@ -339,6 +302,10 @@ def _faults() -> Iterator[None]:
         raise StoreUnavailable(str(exc)) from exc
 
 
+ARCHIVES = (
+    "SELECT first_position, last_position, hash_before, hash_after, file_name, sha256, bytes"
+    " FROM public.ledger_archives ORDER BY 1"
+)
 _DROP = (
     SQL("ALTER TABLE public.{parent} DETACH PARTITION public.{table}"),
     SQL("DROP TABLE public.{table}"),
@@ -351,4 +318,6 @@ _COPY_EVENTS = SQL(
     "COPY public.{events} (notification_id, epoch, originator_id, originator_version, topic,"
     " state, hash) FROM STDIN (FORMAT BINARY)"
 )
-_COPY_HISTORY = SQL("COPY public.{history} (key, position) FROM STDIN (FORMAT BINARY)")
+_COPY_HISTORY = SQL(
+    "COPY public.{history} (key, last_position, positions) FROM STDIN (FORMAT BINARY)"
+)

@@ -19,7 +19,7 @@ ANSWER_DEADLINE_SECONDS = 4.0
 # A host that is cut off is given up within about 4 s. Keepalives alone do not end a connection
 # with unacknowledged data in flight: the kernel retransmits for a quarter of an hour.
 REACHING: dict[str, Any] = {
-    "connect_timeout": 4,
+    "connect_timeout": 3,
     "keepalives": 1,
     "keepalives_idle": 2,
     "keepalives_interval": 1,

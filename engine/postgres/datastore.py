@@ -6,21 +6,24 @@ from eventsourcing.postgres import PostgresDatastore
 
 
 class LedgerDatastore(PostgresDatastore):
-    """Connects when it is used, not when a recorder is made."""
+    """For LedgerRecorder; connects when it is used, not already when a recorder is made."""
 
     def register_type_adapters(self) -> None:
-        """None are needed: our recorder sends no composite values."""
+        """None are needed: LedgerRecorder sends no composite values."""
 
 
-def datastore_of(url: str, *, pool_size: int = 1) -> LedgerDatastore:
-    """The library's datastore for postgresql://user:password@host:port/database.
+def datastore_of(
+    url: str, *, pool_size: int = 1, kind: type[PostgresDatastore] = LedgerDatastore
+) -> PostgresDatastore:
+    """The datastore for postgresql://user:password@host:port/database.
 
-    Raises ValueError if the URL lacks one of them.
+    kind: PostgresDatastore for the library's own recorders. Raises ValueError if the URL lacks a
+    part.
     """
     parts = urlsplit(url)
     if not (parts.hostname and parts.username and parts.path.strip("/")):
         raise ValueError("expected postgresql://user:password@host:port/database")
-    return LedgerDatastore(
+    return kind(
         dbname=unquote(parts.path.strip("/")),
         host=parts.hostname,
         port=parts.port or 5432,

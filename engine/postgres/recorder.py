@@ -135,7 +135,11 @@ class LedgerRecorder(PostgresApplicationRecorder):
             self._indexer = None
 
     def _extended(self, writer: LoopConnection, result: PGresult) -> None:
-        ((self._extend_at,),) = writer.rows(result, tuple)
+        if sqlstate(result):
+            # An archive run may be in the way. A whole partition is free: the next try may do.
+            self._extend_at = self._head.position + _EXTEND_AGAIN_EVENTS
+        else:
+            ((self._extend_at,),) = writer.rows(result, tuple)
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments = dict(cast("dict[str, Any]", self.datastore.pool.kwargs))
@@ -155,10 +159,10 @@ class LedgerRecorder(PostgresApplicationRecorder):
         Raises Fenced (nothing appended) or StoreUnavailable (outcome unknown).
         """
         writer = self._led()
-        if self._head.position >= self._extend_at - 1:
-            await self._extend_partitions(writer)
         packed = self._append.pack(self._head, events, history, answers)
         try:
+            if self._head.position >= self._extend_at - 1:
+                self._extended(writer, await writer.run(_EXTEND))
             result = await writer.run(packed.statement, packed.parameters)
             head = self._appended(result, packed)
         except StoreUnavailable:
@@ -167,14 +171,6 @@ class LedgerRecorder(PostgresApplicationRecorder):
         if self._indexer is not None:
             self._indexer.note(len(events) + len(history))
         return head
-
-    async def _extend_partitions(self, writer: LoopConnection) -> None:
-        result = await writer.run(_EXTEND)
-        if sqlstate(result):
-            # A whole partition is still free: no reason to stop, and the next try may do.
-            self._extend_at = self._head.position + _EXTEND_AGAIN_EVENTS
-        else:
-            self._extended(writer, result)
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any

@@ -36,7 +36,10 @@ POLL_S = 0.005
 # Between rounds both engines lead and follow for a while, as they would in a quiet hour.
 QUIET_S = 0.5
 
-_STANDBY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+_STANDBY = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE usename = 'durian_log_writer' AND wait_event = 'advisory'"
+)
 _EPOCH_POSITION = "SELECT max(notification_id) FROM ledger_events WHERE originator_id = 'ledger'"
 
 

@@ -19,10 +19,11 @@ from engine.errors import Fenced, LogCorrupt, StoreUnavailable
 from engine.hashing import GENESIS_HASH, chain
 from engine.memory import MemoryLog, MemoryStore
 from engine.ports import EventLog, Head, LoggedEvent
-from engine.postgres.provision import datastore_of, provision
+from engine.postgres.datastore import datastore_of
+from engine.postgres.provision import provision
 from engine.postgres.recorder import LedgerRecorder
 from engine.postgres.tail import PostgresTail
-from tests.fixtures.postgres import PASSWORDS, LedgerDatabase
+from tests.fixtures.postgres import PASSWORDS, LedgerDatabase, provisioned
 
 pytestmark = pytest.mark.services
 OpenLog = Callable[[], EventLog]
@@ -93,6 +94,14 @@ class EventLogContract:
         assert _append(log, []) == head
         assert _stored(log) == []
 
+    def test_an_empty_batch_of_a_stale_leader_is_fenced(self, open_log: OpenLog) -> None:
+        stale, leader = open_log(), open_log()
+        stale.lead()
+        _append(stale, [])
+        leader.lead()
+        with pytest.raises(Fenced):
+            _append(stale, [])
+
     def test_who_does_not_lead_cannot_append(self, open_log: OpenLog) -> None:
         log = open_log()
         with pytest.raises(StoreUnavailable):
@@ -123,27 +132,6 @@ class EventLogContract:
         assert [event.stream_id for event in _stored(leader)] == ["s"] * 3
         assert stale.lead().position == 3
         assert _append(stale, _batch(1, after=3)).position == 4
-
-    @pytest.mark.parametrize("taken", [1, 2, 3])
-    def test_a_taken_stream_version_refuses_the_whole_batch(
-        self, open_log: OpenLog, taken: int
-    ) -> None:
-        log = open_log()
-        log.lead()
-        head = _append(log, _batch(3))
-        batch = [*_batch(2, stream="new"), StoredEvent("s", taken, "t:1", b"x")]
-        with pytest.raises(StoreUnavailable):
-            _append(log, batch)
-        assert len(_stored(log)) == 3
-        assert log.lead() == Head(2, 3, head.hash)
-        assert _append(log, _batch(2, stream="new")).position == 5
-
-    def test_a_version_twice_in_one_batch_is_refused(self, open_log: OpenLog) -> None:
-        log = open_log()
-        log.lead()
-        with pytest.raises(StoreUnavailable):
-            _append(log, [*_batch(1), *_batch(1)])
-        assert _stored(log) == []
 
     def test_leading_again_learns_what_became_of_a_cut_off_append(self, open_log: OpenLog) -> None:
         log = open_log()
@@ -369,7 +357,7 @@ def test_new_leader_waits_for_the_batch_in_flight(
         psycopg.connect(ledger_database.owner_url) as blocker,
         datastore_of(ledger_database.writer_url) as datastore,
     ):
-        blocker.execute("INSERT INTO ledger_events VALUES ('s', 1, 't', 'x', 9, 1, 'x')")
+        blocker.execute("INSERT INTO ledger_events VALUES ('s', 1, 't', 'x', 1, 1, 'x')")
         heads: list[Head] = []
         leader = LedgerRecorder(datastore)
 
@@ -390,6 +378,54 @@ def test_new_leader_waits_for_the_batch_in_flight(
         leading.join()
         leader.close_writer()
     assert [(head.epoch, head.position) for head in heads] == [(2, 3)]
+
+
+def _recorder_of(database: LedgerDatabase, opened: contextlib.ExitStack) -> LedgerRecorder:
+    recorder = LedgerRecorder(opened.enter_context(datastore_of(database.writer_url)))
+    opened.callback(recorder.close_writer)
+    return recorder
+
+
+@pytest.mark.parametrize("batch_events", [1, 30, 100])
+def test_the_log_grows_from_partition_to_partition(empty_database: str, batch_events: int) -> None:
+    database = provisioned(empty_database, partition_events=100)
+    with contextlib.ExitStack() as opened:
+        recorder = _recorder_of(database, opened)
+        recorder.lead()
+        batches = [
+            _batch(batch_events, after=after) for after in range(0, 600 - 600 % 30, batch_events)
+        ]
+        head = _append(recorder, *batches)
+        assert head.position == len(_stored(recorder))
+        assert _stored(recorder, after=250) == _stored(recorder)[250:]
+        with psycopg.connect(database.reader_url) as connection:
+            (partitions,) = connection.execute(
+                "SELECT count(*) FROM ledger_partitions"
+            ).fetchone() or (0,)
+        # The partition of the next event, and at most two beyond it.
+        assert 0 <= partitions - (head.position // 100 + 1) <= 2
+        assert recorder.lead() == head._replace(epoch=2)
+        assert _append(recorder, _batch(1, stream="o")).position == head.position + 1
+
+
+def test_a_partition_that_cannot_be_made_stops_nothing_while_one_is_free(
+    empty_database: str,
+) -> None:
+    database = provisioned(empty_database, partition_events=100)
+    with contextlib.ExitStack() as opened:
+        recorder = _recorder_of(database, opened)
+        recorder.lead()
+        with psycopg.connect(database.owner_url) as connection:
+            connection.execute(
+                "REVOKE EXECUTE ON FUNCTION durian_extend_log FROM durian_log_writer"
+            )
+        _append(recorder, *(_batch(50, after=50 * number) for number in range(4)))
+        with pytest.raises(StoreUnavailable, match="no partition"):
+            _append(recorder, _batch(50, after=200))
+        with psycopg.connect(database.owner_url) as connection:
+            connection.execute("GRANT EXECUTE ON FUNCTION durian_extend_log TO durian_log_writer")
+        assert recorder.lead().position == 200
+        assert _append(recorder, _batch(50, after=200)).position == 250
 
 
 def _await_waiting(database: LedgerDatabase, count: int) -> None:

@@ -1,5 +1,6 @@
-"""The eventsourcing library's own reading and writing paths work on the ledger's table."""
+"""The eventsourcing library's own paths work on LedgerRecorder's tables, and read the ledger's."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,11 +16,19 @@ from eventsourcing.domain import (
     MetaDomainEvent,
     event,
 )
-from eventsourcing.persistence import IntegrityError, OperationalError, Tracking
+from eventsourcing.persistence import (
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    StoredEvent,
+    Tracking,
+)
 from eventsourcing.postgres import PostgresTrackingRecorder
 from eventsourcing.projection import ApplicationSubscription, Projection, ProjectionRunner
 
+from engine.postgres.datastore import datastore_of
 from engine.postgres.recorder import LedgerRecorder
+from tests.fixtures.postgres import LedgerDatabase, provisioned
 
 pytestmark = pytest.mark.services
 DEADLINE_SECONDS = 30.0
@@ -191,6 +200,93 @@ class TotalsProjection(Projection[Totals]):
         self.seen.append((type(domain_event).__name__, tracking.notification_id))
         if tracking.notification_id >= self.caught_up_at:
             self.caught_up.set()
+
+
+class Ledger(Application[str]):
+    """Stored in ledger_events, the engine's own partitioned table."""
+
+
+def _stored(application: Application[str], *aggregates: Purse) -> list[StoredEvent]:
+    return [
+        application.mapper.to_stored_event(pending)
+        for aggregate in aggregates
+        for pending in aggregate.collect_events()
+    ]
+
+
+@pytest.fixture
+def small_partitions(empty_database: str) -> LedgerDatabase:
+    return provisioned(empty_database, partition_events=3)
+
+
+@pytest.fixture
+def ledger_environment(
+    environment: dict[str, str], small_partitions: LedgerDatabase
+) -> dict[str, str]:
+    parts = urlsplit(small_partitions.writer_url)
+    return environment | {
+        "CREATE_TABLE": "n",
+        "POSTGRES_USER": str(parts.username),
+        "POSTGRES_PASSWORD": str(parts.password),
+    }
+
+
+def test_the_ledgers_own_table_is_read_as_any_other(ledger_environment: dict[str, str]) -> None:
+    """In partitions of few events, and written by the engine's append only."""
+    application = Ledger(env=ledger_environment)
+    recorder = application.recorder
+    assert isinstance(recorder, LedgerRecorder)
+    recorder.lead()
+    first, second = Purse("a"), Purse("b")
+    for amount in range(1, 6):
+        first.fill(amount)
+    for stored in _stored(application, first, second):
+        asyncio.run(recorder.append([stored]))
+    read: Purse = application.repository.get("purse:a")
+    old: Purse = application.repository.get("purse:a", version=3)
+    assert (read.total_minor, read.version, old.total_minor) == (15, 6, 3)
+    log = application.notification_log
+    assert [n.id for n in log.select(3, 10)] == [3, 4, 5, 6, 7]
+    assert recorder.max_notification_id() == 7
+    with ApplicationSubscription(application, gt=5) as subscription:
+        seen = [next(subscription)[1].notification_id for _ in range(2)]
+        second.fill(1)
+        asyncio.run(recorder.append(_stored(application, second)))
+        seen.append(next(subscription)[1].notification_id)
+    assert seen == [6, 7, 8]
+    second.fill(1)
+    with pytest.raises(ProgrammingError, match="its engine only"):
+        application.save(second)
+    recorder.close_writer()
+    application.close()
+
+
+def test_a_projection_runner_follows_the_ledgers_own_table(
+    ledger_environment: dict[str, str], small_partitions: LedgerDatabase
+) -> None:
+    parts = urlsplit(small_partitions.owner_url)
+    owner = {"POSTGRES_USER": str(parts.username), "POSTGRES_PASSWORD": str(parts.password)}
+    with datastore_of(small_partitions.writer_url) as datastore:
+        recorder = LedgerRecorder(datastore)
+        recorder.lead()
+        purse = Purse("a")
+        for amount in range(1, 4):
+            purse.fill(amount)
+        application = Ledger(env=ledger_environment)
+        asyncio.run(recorder.append(_stored(application, purse)))
+        application.close()
+        # Only the view's table is made, by who may.
+        with ProjectionRunner(
+            application_class=Ledger,
+            projection_class=TotalsProjection,
+            view_class=Totals,
+            env=ledger_environment | owner | {"TOTALS_CREATE_TABLE": "y"},
+        ) as runner:
+            projection = runner.projection
+            assert isinstance(projection, TotalsProjection)
+            assert projection.caught_up.wait(DEADLINE_SECONDS)
+            assert [position for _, position in projection.seen] == [1, 2, 3, 4]
+        recorder.close_writer()
 
 
 def test_a_projection_runner_follows_the_table(purses: Purses, environment: dict[str, str]) -> None:

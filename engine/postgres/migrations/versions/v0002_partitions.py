@@ -13,7 +13,7 @@ revision = "0002"
 down_revision = "0001"
 
 PARTITION_EVENTS = 10_000_000
-READ_ROWS_PER_FETCH = 5_000
+READ_ROWS_PER_FETCH = 50_000
 
 
 def upgrade() -> None:
@@ -41,14 +41,13 @@ def _fill_history() -> None:
             " ORDER BY notification_id"
         )
         while rows := events.fetchmany(READ_ROWS_PER_FETCH):
-            entries = (
-                (key, position)
-                for position, stream, state in rows
-                for key in {stream_key(stream), *history_keys(decode_event(state))}
-            )
-            with history.copy("COPY public.ledger_history (key, position) FROM STDIN") as copy:
-                for entry in sorted(entries):
-                    copy.write_row(entry)
+            entries: dict[int, list[int]] = {}
+            for position, stream, state in rows:
+                for key in {stream_key(stream), *history_keys(decode_event(state))}:
+                    entries.setdefault(key, []).append(position)
+            with history.copy("COPY public.ledger_history FROM STDIN") as copy:
+                for key in sorted(entries):
+                    copy.write_row((key, entries[key][-1], entries[key]))
 
 
 _SETTINGS = """
@@ -89,9 +88,13 @@ CREATE TABLE public.ledger_events (
 
 CREATE TABLE public.ledger_history (
     key bigint NOT NULL,
-    position bigint NOT NULL,
-    PRIMARY KEY (key, position)
-) PARTITION BY RANGE (position);
+    last_position bigint NOT NULL,
+    positions bigint[] NOT NULL,
+    PRIMARY KEY (key, last_position)
+) PARTITION BY RANGE (last_position);
+
+COMMENT ON COLUMN public.ledger_history.positions IS
+    'ascending; may reach back into the partition before, and to events that have been archived';
 
 CREATE TABLE public.ledger_history_recent (
     first_position bigint PRIMARY KEY,
@@ -167,7 +170,7 @@ BEGIN
         autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.05)',
         events, first_position, beyond);
     EXECUTE format('CREATE TABLE %I (LIKE ledger_history INCLUDING ALL,
-        CONSTRAINT positions CHECK (position >= %s AND position < %s)) WITH (
+        CONSTRAINT positions CHECK (last_position >= %s AND last_position < %s)) WITH (
         autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.05)',
         history, first_position, beyond);
 END $$;
@@ -245,19 +248,26 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('durian index history')) THEN
         RETURN 0;
     END IF;
-    WITH sized AS (
-        SELECT first_position,
-               sum(cardinality(keys)) OVER (ORDER BY first_position) - cardinality(keys) AS before
-        FROM ledger_history_recent
+    -- At most so many batches: with a long backlog, looking at all of it each time takes longest.
+    WITH oldest AS (
+        SELECT first_position, cardinality(keys) AS entries FROM ledger_history_recent
+        ORDER BY first_position LIMIT 20000
+    ), summed AS (
+        SELECT first_position, sum(entries) OVER (ORDER BY first_position) - entries AS before
+        FROM oldest
     ), taken AS (
-        DELETE FROM ledger_history_recent
-        WHERE first_position <= (SELECT max(first_position) FROM sized WHERE before < keys_max)
+        DELETE FROM ledger_history_recent WHERE first_position <=
+            (SELECT max(first_position) FROM summed WHERE before < keys_max)
         RETURNING first_position, keys, indexes
+    ), entries AS (
+        SELECT key, first_position + index AS position
+        FROM taken, unnest(keys, indexes) AS entry (key, index) ORDER BY 1, 2
+    ), made AS (
+        INSERT INTO ledger_history (key, last_position, positions)
+        SELECT key, max(position), array_agg(position) FROM entries GROUP BY key
+        RETURNING cardinality(positions) AS entries
     )
-    INSERT INTO ledger_history (key, position)
-    SELECT key, first_position + index FROM taken, unnest(keys, indexes) AS entry (key, index)
-    ORDER BY 1, 2 ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS moved = ROW_COUNT;
+    SELECT coalesce(sum(entries), 0) INTO moved FROM made;
     RETURN moved;
 END $$;
 COMMENT ON FUNCTION public.durian_index_history(int) IS
@@ -272,8 +282,8 @@ REVOKE ALL ON public.ledger_events, public.ledger_history, public.ledger_history
 REVOKE ALL ON FUNCTION public.durian_extend_log(), public.durian_index_history(int),
     public.durian_make_partition(bigint, bigint), public.durian_attach_partition(bigint, bigint)
     FROM PUBLIC;
-GRANT SELECT, INSERT ON public.ledger_events, public.ledger_history, public.ledger_history_recent
-    TO durian_log_writer;
+GRANT SELECT, INSERT ON public.ledger_events, public.ledger_history_recent TO durian_log_writer;
+GRANT SELECT ON public.ledger_history TO durian_log_writer;
 GRANT SELECT, INSERT, DELETE ON public.ledger_answers, public.ledger_snapshots
     TO durian_log_writer;
 GRANT UPDATE (address) ON public.ledger_events_head TO durian_log_writer;
