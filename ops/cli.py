@@ -10,6 +10,7 @@ import sys
 import click
 import msgspec
 
+from engine.errors import EngineError, StoreUnavailable
 from ops.errors import Exit, OpsError, UsageError
 
 INTERRUPTED = 130
@@ -33,10 +34,12 @@ COMMANDS: dict[str, Lazy] = {
     "view": Lazy("ops.commands.view:command", "live terminal view of a running stack"),
     "watch": Lazy("ops.commands.watch:command", "print a channel of the stream"),
     "audit": Lazy("ops.commands.audit:command", "check the log and the views against it"),
+    "log": Lazy("ops.commands.log:command", "archive old events, check and restore archives"),
     "schemas": Lazy("ops.commands.schemas:command", "shapes of events, commands, publications"),
     "bench": Lazy("ops.commands.bench:command", "measure this machine"),
     "migrate": Lazy("ops.commands.migrate:command", "part: create schema, roles and topics"),
     "engine": Lazy("ops.commands.engine:command", "part: the single writer"),
+    "snapshot": Lazy("ops.commands.snapshot:command", "keep the state for a quick start"),
     "relay": Lazy("ops.commands.relay:command", "part: the log to Kafka"),
     "project": Lazy("ops.commands.project:command", "part: fold Kafka into views"),
     "serve": Lazy("ops.commands.serve:command", "part: HTTP and WebSocket services"),
@@ -91,6 +94,9 @@ def run(arguments: list[str]) -> int:
     except OpsError as error:
         print(f"durian: {error}", file=sys.stderr)
         return error.exit_code
+    except EngineError as error:
+        print(f"durian: {error}", file=sys.stderr)
+        return Exit.DEPENDENCY_DOWN if isinstance(error, StoreUnavailable) else Exit.WRONG
     return code if isinstance(code, int) else Exit.OK
 
 

@@ -54,12 +54,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     kafka_url: "kafka://host:port". engine_url: "tcp://host:port".
     genesis: path of a genesis.json, "" to start with the default genesis.
     token_public_key: path of the PEM file that bearer tokens are verified with.
+    archive_dir: where archived events are looked for; None means `archive` in the data directory.
     part, notify_socket: which part the supervisor (or systemd) started this process as, and
     where it waits for READY=1.
     """
 
     data_dir: Path = Path(".durian")
     cache_dir: Path = Path("~/.cache/durian")
+    archive_dir: Path | None = None
     postgres_url: str = ""
     redis_url: str = ""
     kafka_url: str = ""
@@ -81,6 +83,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 _VARIABLES = {
     "DURIAN_DATA": "data_dir",
     "DURIAN_CACHE": "cache_dir",
+    "DURIAN_ARCHIVE": "archive_dir",
     "DURIAN_POSTGRES_URL": "postgres_url",
     "DURIAN_REDIS_URL": "redis_url",
     "DURIAN_KAFKA_URL": "kafka_url",
@@ -153,6 +156,11 @@ def require(config: Config, field: str) -> str:
         variable = next(name for name, known in _VARIABLES.items() if known == field)
         raise UsageError(f"{variable} is not set; `durian up` sets it for the parts it starts")
     return str(text)
+
+
+def archive_directory(config: Config) -> Path:
+    """Where the log's archives are."""
+    return (config.archive_dir or config.data_dir / "archive").expanduser().absolute()
 
 
 def redacted(config: Config) -> dict[str, object]:

@@ -35,6 +35,10 @@ class DataDir(msgspec.Struct, frozen=True):
         return self.root / "kafka"
 
     @property
+    def archive(self) -> Path:
+        return self.root / "archive"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

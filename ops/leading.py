@@ -10,8 +10,6 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 import psycopg
 
@@ -24,15 +22,16 @@ from engine.postgres.recorder import LedgerRecorder
 from engine.postgres.schema import require_schema
 from engine.postgres.snapshots import PostgresSnapshots
 from engine.postgres.tail import PostgresTail
+from engine.postgres.whole_log import WholeLog
 from engine.repeats import Repeats
 from engine.sequencer import Sequencer
 from engine.server import serve
 from engine.standby import Standby
-from ops.config import Config, inherited_environment, require
+from ops.config import Config, archive_directory, inherited_environment, require
 from ops.logs import configure_logs
 from ops.metrics_server import serve_metrics
 from ops.notify import Notifier
-from ops.wiring import address_of, read_genesis, stop_on_signals
+from ops.wiring import address_of, first_of, read_genesis, stop_on_signals
 
 log = logging.getLogger("durian.engine")
 
@@ -71,7 +70,7 @@ class Engine:
             # First, because a database that is away or not ours gets its clear error here.
             await asyncio.to_thread(require_schema, self._url)
             with datastore_of(self._url) as datastore:
-                recorder = LedgerRecorder(datastore)
+                recorder = WholeLog(datastore, archive_directory(config))
                 try:
                     standby = await self._become_leader(recorder)
                     await self._lead(recorder, standby)
@@ -98,7 +97,7 @@ class Engine:
                 self._notifier.ready(f"standby, position {standby.fold.position:,}")
 
             # It may wait for days, and must lose no time when it leads at last.
-            await _first_to_end(standby.take_lead(self._address, report), self._watch_clock())
+            await first_of(standby.take_lead(self._address, report), self._watch_clock())
         self._snapshot_position = standby.snapshot_position
         return standby
 
@@ -125,7 +124,7 @@ class Engine:
         log.info("epoch %d leads from position %d", head.epoch, head.position)
         stop_on_signals(sequencer.stop)
         try:
-            await _first_to_end(
+            await first_of(
                 sequencer.run(),
                 repeats.run(),
                 self._tell(sequencer),
@@ -174,7 +173,11 @@ class Engine:
         # A process of its own: folding and encoding would hold every command up meanwhile.
         child = await asyncio.create_subprocess_exec(
             *("nice", "-n", str(SNAPSHOT_NICENESS), sys.executable, "-m", "ops", "snapshot"),
-            env={**inherited_environment(), "DURIAN_POSTGRES_URL": self._url},
+            env={
+                **inherited_environment(),
+                "DURIAN_POSTGRES_URL": self._url,
+                "DURIAN_ARCHIVE": str(archive_directory(self._config)),
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
         )
@@ -206,16 +209,3 @@ def require_same_clock(url: str) -> None:
     after_ns, database_ns = time.time_ns(), int(row[0])
     if not before_ns - STEP_NS_MAX <= database_ns <= after_ns + STEP_NS_MAX:
         raise ClockDisagrees((after_ns - database_ns) / 1e9)
-
-
-async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run them until one returns or raises; that ends the others."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in done:
-        task.result()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ops.config import Clock, Config, Ports, inherited_environment
+from ops.config import Clock, Config, Ports, archive_directory, inherited_environment
 from ops.datadir import DataDir, Secrets, load_secrets, load_settings, write_atomic
 from ops.errors import UsageError
 from ops.part import Part
@@ -271,6 +271,7 @@ def _shared_environment(client: Config) -> dict[str, str]:
     return {
         **inherited_environment(),
         **ports,
+        "DURIAN_ARCHIVE": str(archive_directory(client)),
         "DURIAN_REDIS_URL": client.redis_url,
         "DURIAN_KAFKA_URL": client.kafka_url,
         "DURIAN_ENGINE_URL": client.engine_url,

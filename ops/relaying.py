@@ -8,21 +8,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 from engine.errors import EngineError, KafkaUnavailable, StoreUnavailable
 from engine.kafka import KafkaPublisher
 from engine.metrics import RelayMetrics
 from engine.postgres.schema import require_schema
-from engine.postgres.tail import PostgresTail
+from engine.postgres.whole_log import WholeTail
 from engine.relay import Progress, Relay
 from engine.relay_turn import RelayTurn
 from ops.backoff import Backoff
-from ops.config import Config, require
+from ops.config import Config, archive_directory, require
 from ops.metrics_server import serve_metrics
 from ops.notify import Notifier
-from ops.wiring import bootstrap_of, stop_on_signals
+from ops.wiring import bootstrap_of, first_of, stop_on_signals
 
 STAND_BY_SECONDS = 0.25
 STATUS_SECONDS = 0.2
@@ -48,24 +46,12 @@ def quiet_driver() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-async def first_of(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, end the others, and raise what it raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
 class _Life:
     """One relay process: stands by, publishes, waits for servers, and says which of these."""
 
     def __init__(self, config: Config, metrics: RelayMetrics) -> None:
         self._url = require(config, "postgres_url")
+        self._archive = archive_directory(config)
         self._bootstrap = bootstrap_of(config)
         self._metrics = metrics
         self._notifier = Notifier(config.notify_socket)
@@ -100,7 +86,7 @@ class _Life:
 
     async def _publish(self) -> None:
         async with (
-            PostgresTail(self._url) as tail,
+            WholeTail(self._url, self._archive) as tail,
             KafkaPublisher(self._bootstrap) as publisher,
         ):
             relay = Relay(tail, publisher, self._metrics)

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.errors import StoreUnavailable
 from engine.fold import LedgerFold
 from engine.ports import Head, LoggedEvent, StoredSnapshot
 from engine.postgres.datastore import datastore_of
-from engine.postgres.recorder import LedgerRecorder
+from engine.postgres.schema import require_schema
 from engine.postgres.snapshots import PostgresSnapshots
 from engine.postgres.tail import PostgresTail
+from engine.postgres.whole_log import WholeLog
 from engine.snapshots import SnapshotRejected, newest_fold, opened, same_state, take
 from ops.demo.progress import open_progress
 
@@ -20,9 +22,10 @@ PROGRESS_EVENTS = 20_000
 
 
 @contextlib.contextmanager
-def _log(url: str) -> Iterator[LedgerRecorder]:
+def _log(url: str, archive: Path) -> Iterator[WholeLog]:
+    require_schema(url)
     with datastore_of(url) as datastore:
-        yield LedgerRecorder(datastore)
+        yield WholeLog(datastore, archive)
 
 
 async def _head(url: str) -> Head:
@@ -30,14 +33,15 @@ async def _head(url: str) -> Head:
         return await tail.head()
 
 
-def keep_snapshot(url: str) -> dict[str, Any]:
+def keep_snapshot(url: str, archive: Path) -> dict[str, Any]:
     """Store a snapshot of the log's end; what was done as plain values.
 
-    url: of the log, with the writer's role. Raises LogCorrupt, StoreUnavailable.
+    url: of the log, with the writer's role. archive: directory.
+    Raises LogCorrupt, StoreUnavailable.
     """
     started = time.monotonic()
     head, store = asyncio.run(_head(url)), PostgresSnapshots(url)
-    with _log(url) as ledger_log:
+    with _log(url, archive) as ledger_log:
         fold = newest_fold(store, ledger_log, head)
         from_position = fold.position
         fold.apply(_reported(ledger_log.read(fold.position), head.position - fold.position))
@@ -54,12 +58,12 @@ def keep_snapshot(url: str) -> dict[str, Any]:
     }
 
 
-def check_snapshots(url: str) -> list[dict[str, Any]]:
+def check_snapshots(url: str, archive: Path) -> list[dict[str, Any]]:
     """Each stored snapshot against a fold of the log from its first event, oldest first."""
     stored = sorted(PostgresSnapshots(url).snapshots(), key=lambda one: one.position)
     head = asyncio.run(_head(url))
     findings: list[dict[str, Any]] = []
-    with _log(url) as ledger_log:
+    with _log(url, archive) as ledger_log:
         fold, events = LedgerFold(), _reported(ledger_log.read(), head.position)
         for snapshot in stored:
             fold.apply(_up_to(events, fold.position, snapshot.position))

@@ -11,14 +11,14 @@ from engine.copy_check import Findings, check_topic
 from engine.errors import KafkaUnavailable, StoreUnavailable
 from engine.kafka import KafkaPublisher, remake_topics
 from engine.kafka_reader import TopicReader
-from engine.postgres.tail import PostgresTail
+from engine.postgres.whole_log import WholeTail
 from engine.relay import Progress, Relay
 from engine.relay_turn import RelayTurn
-from ops.config import Config, require
+from ops.config import Config, archive_directory, require
 from ops.demo.progress import Tasks
 from ops.errors import ServerUnavailable, StackBusy
-from ops.relaying import first_of, quiet_driver
-from ops.wiring import bootstrap_of
+from ops.relaying import quiet_driver
+from ops.wiring import bootstrap_of, first_of
 from schemas.records import EVENTS_TOPIC, POSTINGS_TOPIC
 
 TOPICS = {
@@ -37,7 +37,7 @@ async def verify_topics(
     """Compare both topics with the log, byte for byte. Raises ServerUnavailable."""
     quiet_driver()
     try:
-        async with PostgresTail(require(config, "postgres_url")) as tail:
+        async with _tail(config) as tail:
             head = (await tail.head()).position
             found = []
             for topic in (EVENTS_TOPIC, POSTINGS_TOPIC):
@@ -62,7 +62,7 @@ async def rebuild_topics(config: Config, names: Sequence[str], tasks: Tasks) -> 
     async def refill() -> None:
         nonlocal position
         await remake_topics(bootstrap, names)
-        async with PostgresTail(url) as tail, KafkaPublisher(bootstrap) as publisher:
+        async with _tail(config) as tail, KafkaPublisher(bootstrap) as publisher:
             relay = Relay(tail, publisher)
             await relay.resume()
             position = (await tail.head()).position
@@ -75,6 +75,10 @@ async def rebuild_topics(config: Config, names: Sequence[str], tasks: Tasks) -> 
     except (KafkaUnavailable, StoreUnavailable) as exc:
         raise ServerUnavailable(str(exc)) from exc
     return position
+
+
+def _tail(config: Config) -> WholeTail:
+    return WholeTail(require(config, "postgres_url"), archive_directory(config))
 
 
 def _progress(tasks: Tasks, names: Sequence[str], position: int) -> Callable[[Progress], None]:

@@ -12,7 +12,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from domain.state import LedgerState
-from engine.postgres.provision import datastore_of
+from engine.postgres.datastore import datastore_of
 from engine.postgres.recorder import LedgerRecorder
 from schemas import commands
 from schemas.codecs import encode_event, topic_of

@@ -210,8 +210,8 @@ BEGIN
 END $$;
 """
 
-# Harmless at any time: with nothing to do it takes no lock that readers or the writer wait for,
-# and it gives up soon where an archive run or another session is in the way.
+# Harmless at any time: with nothing to do it takes no lock, it never makes readers or the writer
+# wait, and it gives up soon where an archive run or another session is in the way.
 _EXTEND = """
 CREATE FUNCTION public.durian_extend_log() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '500ms'
@@ -220,13 +220,18 @@ DECLARE
     size bigint;
     needed bigint;
     newest ledger_partitions%ROWTYPE;
+    is_alone boolean := false;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('durian extend log'));
     SELECT partition_events INTO STRICT size FROM ledger_settings;
     LOOP
         SELECT * INTO STRICT newest FROM ledger_partitions ORDER BY first_position DESC LIMIT 1;
         SELECT position + 1 + size INTO STRICT needed FROM ledger_events_head;
         EXIT WHEN newest.last_position >= needed;
+        IF NOT is_alone THEN
+            PERFORM pg_advisory_xact_lock(hashtext('durian extend log'));
+            is_alone := true;
+            CONTINUE;  -- another session may have made them meanwhile
+        END IF;
         PERFORM durian_make_partition(newest.last_position + 1, newest.last_position + 1 + size);
         PERFORM durian_attach_partition(newest.last_position + 1, newest.last_position + 1 + size);
     END LOOP;
