@@ -126,6 +126,8 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
     }
     for field in ("data_dir", "cache_dir"):
         fields[field] = Path(str(fields.get(field, getattr(Config(), field)))).expanduser()
+    if "archive_dir" in fields:
+        fields["archive_dir"] = Path(str(fields["archive_dir"])).expanduser()
     try:
         config = msgspec.convert(fields, Config, strict=False)
     except msgspec.ValidationError as error:

@@ -40,9 +40,7 @@ def history(
     enough.
     """
     if kind in ("order", "trade") and not name.isdecimal():
-        raise UsageError(
-            f"{kind} {name!r}: expected its number, as in `durian log history order 7`"
-        )
+        raise UsageError(f"{name!r}: expected a number, as in `durian log history {kind} 7`")
     url = log_config(data, role=postgres.LOG_READER).postgres_url
     require_schema(url)
     found = asyncio.run(_collect(url, kind, name, after, limit))

@@ -1,23 +1,30 @@
 """`durian migrate`: schema, roles and topics of a ledger, and the check of the schema's version."""
 
 import asyncio
+from pathlib import Path
 
 import click
 
 from engine.postgres.schema import SCHEMA_VERSION, schema_version
-from ops.commands.options import json_option
-from ops.config import load_config, require
+from ops.commands.options import data_option, json_option
+from ops.config import load_config
 from ops.console import print_json
 from ops.errors import Exit
+from ops.log_access import log_config
+from ops.servers import postgres
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only compare versions; exit code 1 if they differ.")
+@data_option
 @json_option
-def command(*, check: bool, as_json: bool) -> Exit:
-    """Create or upgrade what is needed in PostgreSQL and Kafka; safe to run again."""
+def command(data: Path | None, *, check: bool, as_json: bool) -> Exit:
+    """Create or upgrade what is needed in PostgreSQL and Kafka; safe to run again.
+
+    `durian up` does this by itself. --check works on a stack that runs, or on DURIAN_POSTGRES_URL.
+    """
     if check:
-        return _check(as_json=as_json)
+        return _check(data, as_json=as_json)
     # Here, not above: it loads alembic, which takes longer than the check.
     from ops.migrating import run_migrate
 
@@ -32,8 +39,8 @@ def command(*, check: bool, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def _check(*, as_json: bool) -> Exit:
-    present = schema_version(require(load_config(), "postgres_url"))
+def _check(data: Path | None, *, as_json: bool) -> Exit:
+    present = schema_version(log_config(data, role=postgres.LOG_READER).postgres_url)
     if as_json:
         print_json({"present": present, "expected": SCHEMA_VERSION})
     else:

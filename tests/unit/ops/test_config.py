@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from ops.config import HIDDEN, Ports, inherited_environment, load_config, redacted, require
+from ops.config import (
+    HIDDEN,
+    Ports,
+    archive_directory,
+    inherited_environment,
+    load_config,
+    redacted,
+    require,
+)
 from ops.errors import UsageError
 
 
@@ -44,6 +52,12 @@ def test_the_cache_follows_its_own_variable_then_the_desktop_standard() -> None:
     assert load_config({"XDG_CACHE_HOME": "/c"}).cache_dir == Path("/c/durian")
     both = {"XDG_CACHE_HOME": "/c", "DURIAN_CACHE": "/d"}
     assert load_config(both).cache_dir == Path("/d")
+
+
+def test_archives_are_in_the_data_directory_or_where_it_says() -> None:
+    assert archive_directory(load_config({"DURIAN_DATA": "/d"})) == Path("/d/archive")
+    both = load_config({"DURIAN_DATA": "/d", "DURIAN_ARCHIVE": "/a"})
+    assert archive_directory(both) == Path("/a")
 
 
 def test_require_names_what_is_missing() -> None:
