@@ -1,7 +1,8 @@
 """A recorded log and the digest of what it folded to: another fold needs another FOLD_VERSION.
 
 folds/v<version>.jsonl holds one event a line, as stored; v<version>.sha256 the digest of the
-state's snapshot. Old folds are kept: today's program reads yesterday's log, whatever it makes of it.
+state's snapshot. Old folds are kept: today's program reads yesterday's log, whatever it makes of
+it.
 """
 
 from hashlib import sha256
