@@ -102,10 +102,11 @@ class _Memory:
         self._generations: list[_Generation] = []
         self.count = 0
 
-    def find(self, scope: bytes) -> int | None:
+    def find(self, scope: bytes, now_ns: int) -> int | None:
         for generation in reversed(self._generations):
             block_id = generation.blocks.get(scope)
-            if block_id is not None:
+            # In a quiet ledger nothing is dropped, but what is too old may be gone from the store.
+            if block_id is not None and now_ns - generation.last_ns <= self._remembered_ns:
                 return block_id
         return None
 
@@ -145,9 +146,9 @@ class FirstAnswers:
         self._gateways.forget(now_ns)
         return len(self) >= self._most
 
-    def find(self, scope: bytes, *, brief: bool = False) -> int | None:
+    def find(self, scope: bytes, now_ns: int, *, brief: bool = False) -> int | None:
         """Block with the first answer, if the key was used recently enough."""
-        return (self._gateways if brief else self._clients).find(scope)
+        return (self._gateways if brief else self._clients).find(scope, now_ns)
 
     def remember(self, scope: bytes, block_id: int, at_ns: int, *, brief: bool = False) -> None:
         (self._gateways if brief else self._clients).remember(scope, block_id, at_ns)

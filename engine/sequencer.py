@@ -291,7 +291,7 @@ class Sequencer:
             return
         scope, body = answers.scope_of(request), answers.body_of(request)
         brief = answers.is_brief(request)
-        known = self._answers.find(scope, brief=brief)
+        known = self._answers.find(scope, now_ns, brief=brief)
         if known is not None:
             self._repeats.ask(known, scope, body, pending)
         elif self._answers.is_full(self.state.at_ns):

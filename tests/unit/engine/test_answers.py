@@ -63,9 +63,9 @@ def test_answers_are_found_again_also_after_a_restart() -> None:
     restarted = FirstAnswers()
     records = [AnswerRecord(scope, bytes(8), False, 1, 1), AnswerRecord(own, bytes(8), True, 2, 1)]
     restarted.load([pack_block(8, 5, records)])
-    assert (restarted.find(scope), restarted.last_id, len(restarted)) == (8, 8, 2)
-    assert restarted.find(own, brief=True) == 8
-    assert restarted.find(bytes(16)) is None
+    assert (restarted.find(scope, 5), restarted.last_id, len(restarted)) == (8, 8, 2)
+    assert restarted.find(own, 5, brief=True) == 8
+    assert restarted.find(bytes(16), 5) is None
 
 
 def test_keys_of_gateways_are_remembered_for_minutes() -> None:
@@ -74,10 +74,10 @@ def test_keys_of_gateways_are_remembered_for_minutes() -> None:
     known.remember(b"own", 1, 0, brief=True)
     known.remember(b"client", 1, 0)
     known.remember(b"later", 2, BRIEF_NS, brief=True)
-    assert known.find(b"own", brief=True) == 1
+    assert known.find(b"own", BRIEF_NS, brief=True) == 1
+    assert known.find(b"own", BRIEF_NS + 1, brief=True) is None
     known.remember(b"last", 3, 2 * BRIEF_NS, brief=True)
-    assert known.find(b"own", brief=True) is None
-    assert known.find(b"client") == 1
+    assert known.find(b"client", 2 * BRIEF_NS) == 1
     assert len(known) == 3
 
 
@@ -91,10 +91,11 @@ def test_every_key_is_remembered_for_a_day_and_dropped_before_its_block(gaps: li
         used.append((scope, number, now_ns))
         for old_scope, old_number, at_ns in used:
             if now_ns - at_ns <= REMEMBERED_NS:
-                assert known.find(old_scope) == old_number
+                assert known.find(old_scope, now_ns) == old_number
             if now_ns - at_ns > STORED_NS:
-                assert known.find(old_scope) is None
-    assert len(known) == sum(known.find(scope) is not None for scope, _, _ in used)
+                assert known.find(old_scope, now_ns) is None
+        # Nobody else uses a key for long: what memory names must still be in the store.
+        assert known.find(scope, now_ns + STORED_NS) is None
 
 
 def test_a_full_memory_says_so_and_forgets_nothing_early() -> None:
@@ -103,7 +104,7 @@ def test_a_full_memory_says_so_and_forgets_nothing_early() -> None:
     assert not known.is_full(0)
     known.remember(b"b", 1, 0)
     assert known.is_full(REMEMBERED_NS)
-    assert known.find(b"a") == 1
+    assert known.find(b"a", REMEMBERED_NS) == 1
     assert not known.is_full(REMEMBERED_NS + 1)
-    assert known.find(b"a") is None
+    assert len(known) == 0
     assert STORED_NS > REMEMBERED_NS + GENERATION_NS
