@@ -14,9 +14,12 @@ from ops.console import print_json
 from ops.demo.progress import open_progress
 from ops.errors import Exit
 from ops.logs import configure_logs
+from ops.processes import end_processes
 from ops.relaying import run_relay
 from ops.status import running_state
 from ops.topics import TOPICS, rebuild_topics, verify_topics
+
+PROJECTOR_GRACE_SECONDS = 10.0
 
 
 @click.command()
@@ -40,7 +43,7 @@ def command(
     """
     try:
         if rebuild is not None:
-            return _rebuild(_client_config(data), rebuild, is_sure=yes, as_json=as_json)
+            return _rebuild(data, rebuild, is_sure=yes, as_json=as_json)
         if verify:
             return _verify(_client_config(data), as_json=as_json)
         config = load_config()
@@ -66,8 +69,8 @@ def _client_config(data: Path | None) -> Config:
     )
 
 
-def _rebuild(config: Config, choice: str, *, is_sure: bool, as_json: bool) -> int:
-    names = TOPICS[choice]
+def _rebuild(data: Path | None, choice: str, *, is_sure: bool, as_json: bool) -> int:
+    config, names = _client_config(data), TOPICS[choice]
     typed = " ".join(names)
     if not is_sure:
         click.echo(f"This deletes {typed} and makes it again from the log.")
@@ -77,7 +80,22 @@ def _rebuild(config: Config, choice: str, *, is_sure: bool, as_json: bool) -> in
             return Exit.USAGE
     with open_progress() as tasks:
         position = uvloop.run(rebuild_topics(config, names, tasks))
+    _restart_projectors(data)
     return _verify(config, until=position, as_json=as_json)
+
+
+def _restart_projectors(data: Path | None) -> None:
+    """End those of the stack that runs; its supervisor starts them anew.
+
+    One that has looked for its topic while there was none may never find the new one.
+    """
+    running = running_state(find_stack(data))
+    parts = running.parts if running else ()
+    projectors = {p.name: p.process for p in parts if p.name.startswith("projector-")}
+    ended = [process for process in projectors.values() if process is not None]
+    end_processes(ended, grace_s=PROJECTOR_GRACE_SECONDS)
+    told = f"restarted {', '.join(projectors)}" if ended else "restart the projectors now"
+    click.echo(told, err=True)
 
 
 def _verify(config: Config, *, until: int | None = None, as_json: bool) -> int:

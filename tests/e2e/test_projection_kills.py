@@ -283,13 +283,19 @@ def test_event_that_cannot_be_read_ends_the_worker(workers: Workers) -> None:
     assert workers.position(views.MINING) == RECORD_EVENTS
 
 
-def test_topics_made_anew_under_live_workers_leave_the_views_as_they_are(workers: Workers) -> None:
+def test_topics_made_anew_leave_the_views_of_restarted_workers_as_they_are(
+    workers: Workers,
+) -> None:
+    """`durian relay --rebuild-topic` ends them too: see ops.commands.relay."""
     log = random_log(27, seconds=2_000, trades=100)
     for projection in PROJECTIONS:
         workers.start(projection)
     _publish_range(workers, _parts(log), slice(0, 30))
     workers.wait_position(30 * RECORD_EVENTS)
+    assert set(workers.terminate().values()) == {0}
     asyncio.run(remake_topics(workers.bootstrap, (EVENTS_TOPIC, POSTINGS_TOPIC)))
+    for projection in PROJECTIONS:
+        workers.start(projection)
     refilled = {
         EVENTS_TOPIC: [event_records(log, (333,))],
         POSTINGS_TOPIC: effect_records(log, (333,)),

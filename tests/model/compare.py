@@ -28,7 +28,7 @@ CHECK_COMMANDS = 50
 LONG_GAPS_FROM_COMMANDS = 20_000
 SHORTENING_RUNS_MAX = 400
 # The engine's own: a full queue, and a writer taking the lead.
-NOT_THE_LEDGERS = {"overloaded", "epoch_started"}
+NOT_THE_LEDGERS = {"overloaded", "idempotency_key_reused", "clock_is_wall", "epoch_started"}
 
 
 @dataclass

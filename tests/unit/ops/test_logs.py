@@ -101,14 +101,14 @@ def test_levels_are_ours_and_others_are_quiet() -> None:
     stream = configured(Config(log_level="info"))
     log.debug("too much")
     log.info("ours")
-    logging.getLogger("aiokafka").info("theirs")
-    logging.getLogger("aiokafka").warning("their trouble")
+    logging.getLogger("driver").info("theirs")
+    logging.getLogger("driver").warning("their trouble")
     assert [line.split("] ")[1].split(" ")[0] for line in stream.getvalue().splitlines()] == [
         "ours",
         "their",
     ]
     stream = configured(Config(log_level="debug"))
-    logging.getLogger("aiokafka").debug("everything")
+    logging.getLogger("driver").debug("everything")
     assert "everything" in stream.getvalue()
 
 
