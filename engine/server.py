@@ -1,6 +1,7 @@
 """The command port: frames in, commands to the sequencer, answers out, a connection per gateway."""
 
 import asyncio
+import contextlib
 from typing import cast
 
 import msgspec
@@ -10,6 +11,7 @@ from engine.sequencer import Sequencer
 from schemas import frames
 from schemas.rejections import Rejection
 
+CLOSE_SECONDS = 0.5
 _decode_request = msgspec.json.Decoder(frames.Request).decode
 _encode = msgspec.json.Encoder().encode
 # msgspec reports bad UTF-8 and bottomless nesting as Python does.
@@ -28,9 +30,9 @@ _decode_id = msgspec.json.Decoder(RequestId).decode
 class CommandConnection(asyncio.Protocol):
     """One gateway's connection. Answers of one commit leave in one write."""
 
-    def __init__(self, sequencer: Sequencer, open_ones: "set[CommandConnection]") -> None:
+    def __init__(self, sequencer: Sequencer, port: "CommandPort") -> None:
         self._sequencer = sequencer
-        self._open_ones = open_ones
+        self._port = port
         self._received = bytearray()
         self._answers: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -38,11 +40,11 @@ class CommandConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        self._open_ones.add(self)
+        self._port.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._open_ones.discard(self)
+        self._port.left(self)
 
     def close(self) -> None:
         """After what has been answered has left."""
@@ -132,24 +134,48 @@ def _id_of(body: bytes) -> int | None:
 class CommandPort:
     """The listening port with its connections."""
 
-    def __init__(self, server: asyncio.Server, open_ones: set[CommandConnection]) -> None:
-        self._server = server
-        self._open_ones = open_ones
+    def __init__(self, sequencer: Sequencer) -> None:
+        self._sequencer = sequencer
+        self._server: asyncio.Server | None = None
+        self._connections: set[CommandConnection] = set()
+        self._empty = asyncio.Event()
 
     @property
-    def port(self) -> int:
-        number: int = self._server.sockets[0].getsockname()[1]
-        return number
+    def number(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
-    def close(self) -> None:
+    async def open(self, host: str, port: int) -> None:
+        """Listen for gateways. Raises OSError if the port is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: CommandConnection(self._sequencer, self), host, port
+        )
+
+    async def close(self) -> None:
         """Stop listening and hang up: gateways look for the next leader at once."""
-        self._server.close()
-        for connection in tuple(self._open_ones):
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
             connection.close()
+        # One that does not read what it was sent does not keep the others waiting.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+
+    def joined(self, connection: CommandConnection) -> None:
+        self._connections.add(connection)
+
+    def left(self, connection: CommandConnection) -> None:
+        self._connections.discard(connection)
+        self._empty.set()
 
 
 async def serve(sequencer: Sequencer, host: str, port: int) -> CommandPort:
     """Listen for gateways. Raises OSError if the port is taken."""
-    loop, open_ones = asyncio.get_running_loop(), set[CommandConnection]()
-    server = await loop.create_server(lambda: CommandConnection(sequencer, open_ones), host, port)
-    return CommandPort(server, open_ones)
+    commands = CommandPort(sequencer)
+    await commands.open(host, port)
+    return commands

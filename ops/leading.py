@@ -132,7 +132,7 @@ class Engine:
                 self._forget_answers(sequencer),
             )
         finally:
-            server.close()
+            await server.close()
 
     async def _tell(self, sequencer: Sequencer) -> None:
         leap_told_ns = 0

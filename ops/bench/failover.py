@@ -35,10 +35,13 @@ DEADLINE_S = 60.0
 POLL_S = 0.005
 # Between rounds both engines lead and follow for a while, as they would in a quiet hour.
 QUIET_S = 0.5
+DEAD_WAITER_S = 1.5
 
+# A fenced leader waits for the lock too before it ends, and PostgreSQL looks only once a second
+# whether a waiting client is still there.
 _STANDBY = (
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE usename = 'durian_log_writer' AND wait_event = 'advisory'"
+    "SELECT count(*) FROM pg_stat_activity WHERE usename = 'durian_log_writer'"
+    " AND wait_event = 'advisory' AND query_start < clock_timestamp() - interval '1.5 s'"
 )
 _EPOCH_POSITION = "SELECT max(notification_id) FROM ledger_events WHERE originator_id = 'ledger'"
 
@@ -107,7 +110,15 @@ class Pair:
             if process is None or process.poll() is not None:
                 argv = (sys.executable, "-m", "ops", "engine")
                 self._processes[name] = self._servers.start(name, argv, environment)
-        await _until(lambda: bool(self._ask(_STANDBY)) and self._leading() is not None)
+
+        def is_pair() -> bool:
+            return bool(self._ask(_STANDBY)) and self._leading() is not None
+
+        await _until(is_pair)
+        # Not the session of an engine that has just died while it waited: PostgreSQL looks each
+        # second whether a waiter is still there.
+        await asyncio.sleep(DEAD_WAITER_S)
+        await _until(is_pair)
 
     def leader(self) -> "subprocess.Popen[bytes]":
         name = self._leading()

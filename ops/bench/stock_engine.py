@@ -103,7 +103,7 @@ async def run() -> None:
     try:
         await sequencer.run()
     finally:
-        server.close()
+        await server.close()
         log.close_writer()
 
 

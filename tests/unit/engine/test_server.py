@@ -43,13 +43,13 @@ def _frame(request_id: int, command: Any) -> bytes:
 async def _connected(line: Line | None = None) -> AsyncIterator[Gateway]:
     async with (line or Line()).running() as running:
         server = await serve(running.sequencer, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.number)
         try:
             yield Gateway(reader, writer)
         finally:
             writer.close()
             await writer.wait_closed()
-            server.close()
+            await server.close()
 
 
 def test_pipelined_requests_are_answered_in_the_order_of_the_log() -> None:
@@ -212,12 +212,12 @@ def test_closing_sends_what_is_answered_and_hangs_up() -> None:
     async def story() -> None:
         async with Line().running() as line, asyncio.timeout(DEADLINE_SECONDS):
             server = await serve(line.sequencer, "127.0.0.1", 0)
-            port = server.port
+            port = server.number
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             gateway = Gateway(reader, writer)
             gateway.send(1, deposit("r"))
             assert isinstance(await gateway.reply(), frames.Accepted)
-            server.close()
+            await server.close()
             assert await reader.read() == b""
             with pytest.raises(OSError):
                 await asyncio.open_connection("127.0.0.1", port)
