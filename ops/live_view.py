@@ -16,6 +16,7 @@ from ops.config import Config
 from ops.live.feed import Reader, fill_candles, follow_stream, poll_miners
 from ops.live.picture import Picture, plain_line
 from ops.live.screen import draw
+from ops.wiring import first_of
 
 FRAMES_PER_SECOND = 5
 
@@ -58,20 +59,9 @@ async def _redraw(picture: Picture, live: Live, console: Console) -> None:
 async def _alongside(showing: Coroutine[Any, Any, None], config: Config, picture: Picture) -> None:
     """Show while the picture is kept up to date; the first to fail ends all and is raised."""
     async with Reader(config) as reader:
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                showing,
-                follow_stream(config, picture, reader),
-                poll_miners(picture, reader),
-                fill_candles(picture, reader),
-            )
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            task.result()
+        await first_of(
+            showing,
+            follow_stream(config, picture, reader),
+            poll_miners(picture, reader),
+            fill_candles(picture, reader),
+        )

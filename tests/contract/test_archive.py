@@ -338,7 +338,8 @@ def test_appends_go_on_while_a_reader_is_in_the_way(
         assert appended.wait(DEADLINE_SECONDS)
         archiving = pool.submit(archivist.archive, partition, lambda _: None)
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while not _waits_for_the_table(database) and time.monotonic() < deadline:
+        while not _waits_for_the_table(database):
+            assert time.monotonic() < deadline, "dropping does not wait for the reader"
             time.sleep(0.01)
         assert not archiving.done()
         reader.rollback()

@@ -1,74 +1,19 @@
 """What an append stores besides events, and the tail that reads it: one suite for twin and real."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Coroutine
+from typing import Any
 
-import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
 
 from engine.errors import Fenced, StoreUnavailable
-from engine.memory import MemoryLog, MemoryStore, MemoryTail
-from engine.ports import AnswerBlock, EventLog, LogTail
-from engine.postgres.datastore import datastore_of
-from engine.postgres.recorder import LedgerRecorder
-from engine.postgres.tail import PostgresTail
+from engine.ports import AnswerBlock
 from schemas.history import order_key, stream_key, trade_key, user_key
-from tests.fixtures.postgres import LedgerDatabase
+from tests.fixtures.ledger_twins import Ledger
 
 pytestmark = pytest.mark.services
 DEADLINE_SECONDS = 30.0
-
-
-class Ledger(NamedTuple):
-    """history: every (key, position) that is stored."""
-
-    open_log: Callable[[], EventLog]
-    open_tail: Callable[[], AbstractAsyncContextManager[LogTail]]
-    history: Callable[[], set[tuple[int, int]]]
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    with contextlib.ExitStack() as opened:
-        yield (
-            _memory_ledger()
-            if request.param == "memory"
-            else _postgres_ledger(request.getfixturevalue("ledger_database"), opened)
-        )
-
-
-def _memory_ledger() -> Ledger:
-    store = MemoryStore()
-
-    @asynccontextmanager
-    async def open_tail() -> AsyncIterator[LogTail]:
-        yield MemoryTail(store)
-
-    return Ledger(lambda: MemoryLog(store), open_tail, lambda: set(store.history))
-
-
-def _postgres_ledger(database: LedgerDatabase, opened: contextlib.ExitStack) -> Ledger:
-    def open_log() -> EventLog:
-        recorder = LedgerRecorder(opened.enter_context(datastore_of(database.writer_url)))
-        opened.callback(recorder.close_writer)
-        return recorder
-
-    def history() -> set[tuple[int, int]]:
-        with psycopg.connect(database.reader_url) as connection:
-            return set(
-                connection.execute(
-                    "SELECT key, unnest(positions) FROM ledger_history UNION ALL"
-                    " SELECT key, first_position + index"
-                    " FROM ledger_history_recent, unnest(keys, indexes) AS entry (key, index)"
-                )
-            )
-
-    # The writer's role, because forgetting answers needs it.
-    return Ledger(open_log, lambda: PostgresTail(database.writer_url), history)
 
 
 def _events(*streams: str, version: int = 1) -> list[StoredEvent]:
@@ -146,7 +91,7 @@ def test_old_answers_are_forgotten(ledger: Ledger) -> None:
         await log.elect("a:1")
         for number in range(1, 6):
             await log.append([], answers=_block(number))
-        async with ledger.open_tail() as tail:
+        async with ledger.open_writers_tail() as tail:
             await tail.forget_answers(1_004)
             assert list(await tail.answers_page(0, 10)) == [_block(4), _block(5)]
             await tail.forget_answers(0)

@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,68 +19,15 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from engine.errors import Fenced, StoreUnavailable
-from engine.memory import MemoryLog, MemoryStore, MemoryTail
-from engine.ports import EventLog, LogTail
 from engine.postgres.datastore import datastore_of
 from engine.postgres.recorder import LedgerRecorder
-from engine.postgres.tail import PostgresTail
+from tests.fixtures.ledger_twins import Ledger
 from tests.fixtures.postgres import LedgerDatabase
 
 pytestmark = pytest.mark.services
 DEADLINE_SECONDS = 30.0
 SILENCE_SECONDS = 3.0
 ROOT = Path(__file__).parents[2]
-
-
-class Ledger:
-    """A ledger of which several writers and tails are opened."""
-
-    def __init__(
-        self,
-        open_log: Callable[[], EventLog],
-        open_tail: Callable[[], AbstractAsyncContextManager[LogTail]],
-        disconnect_leader: Callable[[], None],
-    ) -> None:
-        self.open_log = open_log
-        self.open_tail = open_tail
-        self.disconnect_leader = disconnect_leader
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    with contextlib.ExitStack() as opened:
-        yield (
-            _memory_ledger()
-            if request.param == "memory"
-            else _postgres_ledger(request.getfixturevalue("ledger_database"), opened)
-        )
-
-
-def _memory_ledger() -> Ledger:
-    store = MemoryStore()
-
-    @asynccontextmanager
-    async def open_tail() -> AsyncIterator[LogTail]:
-        yield MemoryTail(store)
-
-    return Ledger(lambda: MemoryLog(store), open_tail, store.disconnect_leader)
-
-
-def _postgres_ledger(database: LedgerDatabase, opened: contextlib.ExitStack) -> Ledger:
-    def open_log() -> EventLog:
-        recorder = LedgerRecorder(opened.enter_context(datastore_of(database.writer_url)))
-        opened.callback(recorder.close_writer)
-        return recorder
-
-    def disconnect_leader() -> None:
-        with psycopg.connect(database.owner_url, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
-                " WHERE locktype = 'advisory' AND granted AND database ="
-                " (SELECT oid FROM pg_database WHERE datname = current_database())"
-            )
-
-    return Ledger(open_log, lambda: PostgresTail(database.reader_url), disconnect_leader)
 
 
 def _event(version: int, stream: str = "s") -> StoredEvent:
@@ -195,12 +142,6 @@ def test_keeping_alive_keeps_the_lead_and_moves_nothing(ledger: Ledger) -> None:
         first.close_writer()
 
     _run(scene())
-
-
-@pytest.fixture
-def postgres_ledger(ledger_database: LedgerDatabase) -> Iterator[Ledger]:
-    with contextlib.ExitStack() as opened:
-        yield _postgres_ledger(ledger_database, opened)
 
 
 def test_a_silent_leader_loses_the_lead(postgres_ledger: Ledger) -> None:

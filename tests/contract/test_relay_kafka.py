@@ -351,7 +351,9 @@ def test_rebuilt_topics_beside_a_relay_under_load(line: Line) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
+        deadline = time.monotonic() + DEADLINE_S
         while rebuilding.poll() is None:
+            assert time.monotonic() < deadline, "the rebuild does not end"
             if line.position + 10 < len(LOG) - 500:
                 line.append(10)
             time.sleep(0.02)
