@@ -28,8 +28,9 @@ docs: setup ## write the generated pages; the documents' links and versions hold
 	$(PYTEST) -q tests/unit/test_house_rules.py -k "documents or versions"
 bench: setup ## the long measurements, e.g. the full tape
 	$(PYTEST) -m "slow and not chaos" -s $(ARGS)
-chaos: setup ## kill, pause and cut the real processes; FAULTS=200, SEED=the printed one
-	DURIAN_CHAOS_FAULTS=$(FAULTS) DURIAN_CHAOS_SEED=$(SEED) $(PYTEST) -m chaos -s $(ARGS)
+chaos: setup ## kill, pause and cut the real processes; FAULTS=200, KILLS=50, SEED=the printed one
+	DURIAN_CHAOS_FAULTS=$(FAULTS) DURIAN_CHAOS_KILLS=$(KILLS) DURIAN_CHAOS_SEED=$(SEED) \
+		$(PYTEST) -m chaos -s $(ARGS)
 lock: ## recompile the locks (LOCK_ARGS=--upgrade moves versions)
 	@bash ops/locks/compile.sh
 clean: ## remove what was built; ledgers under .durian/ stay

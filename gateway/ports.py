@@ -1,11 +1,12 @@
 """What the gateway needs from outside, as protocols and one struct that ops fills in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from schemas.commands import LedgerCommand
+from schemas.deep_history import MiningRecord
 from schemas.frames import Accepted, Refused
 
 if TYPE_CHECKING:
@@ -32,8 +33,24 @@ class CommandPort(Protocol):
     def is_connected(self) -> bool: ...
 
 
+class DeepHistory(Protocol):
+    """What is too old or too much for the views in Redis."""
+
+    async def mining_records(
+        self, user_id: str, *, from_second: int, to_second: int, limit: int
+    ) -> Sequence[MiningRecord]:
+        """The minutes that open in a period (`to_second` excluded) and are over, oldest first.
+
+        Raises ViewsUnavailable.
+        """
+        ...
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the routes of every service share. now_second: wall clock, for the expiry of tokens."""
+    """What the routes of every service share. now_second: wall clock, for the expiry of tokens.
+
+    history: None where none is configured.
+    """
 
     views: "Views"
     catalogue: "Catalogue"
@@ -41,3 +58,4 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     tokens: "TokenVerifier"
     metrics: "GatewayMetrics"
     now_second: Callable[[], int]
+    history: DeepHistory | None = None

@@ -1,10 +1,14 @@
-"""Reads of the views in Redis; each method is one atomic step. Never writes.
+"""Reads of the views in Redis; each method is one atomic step of one generation. Never writes.
 
+Each transaction also reads which generation is live. Its keys are those of the generation that was
+live last time; if another one is now, what was read is dropped and read again (docs/adr/0012).
 Everything above this file sees structs of schemas.views and, if Redis fails, ViewsUnavailable.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -30,11 +34,18 @@ from schemas.views import (
 CONNECTIONS_MAX = 32
 CONNECT_SECONDS_MAX = 2.0
 ANSWER_SECONDS_MAX = 5.0
-# Of the feed's entries at most every second one is of another channel.
-PULSE_SEARCHED_MAX = 8
+# A rebuild switches once; a read that meets more switches than this is looking at something broken.
+MOVES_MAX = 5
+
+
+class _Beat(msgspec.Struct):
+    # A pulse's offset is its second.
+    second: int
+
 
 _account = msgspec.json.Decoder(AccountView).decode
 _asset = msgspec.json.Decoder(AssetView).decode
+_beat = msgspec.json.Decoder(_Beat).decode
 _burn_minute = msgspec.json.Decoder(BurnMinute).decode
 _candle = msgspec.json.Decoder(Candle).decode
 _contribution = msgspec.json.Decoder(ContributionView).decode
@@ -42,6 +53,10 @@ _market = msgspec.json.Decoder(MarketView).decode
 _pool = msgspec.json.Decoder(PoolView).decode
 _ticker = msgspec.json.Decoder(TickerView).decode
 _trade = msgspec.json.Decoder(TradeView).decode
+
+
+# A view's name in schemas.views -> the key that it has in the generation being read.
+StoredKey = Callable[[str], str]
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +100,7 @@ class Views:
             )
             for number in (views.CONTRIBUTION_DB, views.MINING_DB, views.TRADING_DB)
         }
+        self._live: dict[str, str] = {}
 
     async def close(self) -> None:
         for database in self._databases.values():
@@ -95,6 +111,20 @@ class Views:
         """The client of the database in which a projection keeps its checkpoint and feed."""
         return self._databases[views.HOME_DB[projection]]
 
+    def live(self, projection: str) -> str:
+        """The generation that was live when last looked at."""
+        return self._live.get(projection, views.FIRST_GENERATION)
+
+    def is_live(self, projection: str, generation: str, pointer: bytes | None) -> bool:
+        """Whether the generation that keys were made for is the one that `pointer` names.
+
+        If it is not, the one named is what live() says from now on.
+        """
+        found = pointer.decode() if pointer else views.FIRST_GENERATION
+        if found != generation:
+            self._live[projection] = found
+        return found == generation
+
     async def ping(self) -> None:
         with translated():
             async with self._databases[views.TRADING_DB].pipeline(transaction=False) as pipe:
@@ -102,27 +132,28 @@ class Views:
                 await pipe.execute()
 
     async def assets_and_markets(self) -> tuple[dict[str, AssetView], dict[str, MarketView]]:
-        with translated():
-            async with self._transaction(views.TRADING_DB) as pipe:
-                pipe.hgetall(views.ASSETS_KEY)
-                pipe.hgetall(views.MARKETS_KEY)
-                assets, markets = await pipe.execute()
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hgetall(key(views.ASSETS_KEY))
+            pipe.hgetall(key(views.MARKETS_KEY))
+
+        assets, markets = await self._read(views.MARKET, fill)
         return (
-            {key.decode(): _asset(text) for key, text in assets.items()},
-            {key.decode(): _market(text) for key, text in markets.items()},
+            {name.decode(): _asset(text) for name, text in assets.items()},
+            {name.decode(): _market(text) for name, text in markets.items()},
         )
 
     async def account(self, user_id: str) -> AccountState:
         partition = partition_of_accounts(user_id)
-        with translated():
-            async with self._transaction(views.TRADING_DB) as pipe:
-                pipe.hget(views.checkpoint_key(views.ACCOUNTS, partition), "epoch")
-                pipe.get(views.account_key(user_id))
-                # One step over two databases; the last SELECT leaves the connection as it was.
-                pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
-                pipe.get(views.contribution_key(user_id))
-                pipe.execute_command("SELECT", views.TRADING_DB)
-                epoch, account, _, contribution, _ = await pipe.execute()
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.checkpoint_key(views.ACCOUNTS, partition)), "epoch")
+            pipe.get(key(views.account_key(user_id)))
+            # One step over two databases; the last SELECT leaves the connection as it was.
+            pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
+            pipe.get(key(views.contribution_key(user_id)))
+            pipe.execute_command("SELECT", views.TRADING_DB)
+
+        epoch, account, _, contribution, _ = await self._read(views.ACCOUNTS, fill)
         return AccountState(
             account=_account(account) if account else AccountView(user_id=user_id, balances={}),
             contribution=(
@@ -133,41 +164,42 @@ class Views:
 
     async def pool(self) -> tuple[PoolView | None, Versioned]:
         """The mining pool; the offset is that of channel mining."""
-        with translated():
-            async with self._transaction(views.MINING_DB) as pipe:
-                pipe.hget(views.checkpoint_key(views.MINING, 0), "epoch")
-                pipe.hget(views.offsets_key(views.MINING), "mining")
-                pipe.get(views.POOL_KEY)
-                epoch, offset, pool = await pipe.execute()
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.checkpoint_key(views.MINING, 0)), "epoch")
+            pipe.hget(key(views.offsets_key(views.MINING)), "mining")
+            pipe.get(key(views.POOL_KEY))
+
+        epoch, offset, pool = await self._read(views.MINING, fill)
         return (_pool(pool) if pool else None), _versioned(epoch, offset)
 
     async def newest_pulse(self) -> tuple[str | None, tuple[int, bytes] | None]:
-        """The epoch, and offset and wire JSON of the last pulse: its view is the feed itself."""
-        with translated():
-            async with self._transaction(views.MINING_DB) as pipe:
-                pipe.hget(views.checkpoint_key(views.MINING, 0), "epoch")
-                pipe.xrevrange(views.feed_key(views.MINING, 0), count=PULSE_SEARCHED_MAX)
-                epoch, newest_first = await pipe.execute()
-        found = (
-            (int(fields[b"offset"]), fields[b"data"])
-            for _, fields in newest_first
-            if fields[b"ch"] == b"pulse"
-        )
-        return (epoch.decode() if epoch else None), next(found, None)
+        """The epoch, and offset and wire JSON of the last pulse."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.checkpoint_key(views.MINING, 0)), "epoch")
+            pipe.get(key(views.PULSE_KEY))
+
+        epoch, pulse = await self._read(views.MINING, fill)
+        found = (_beat(pulse).second, pulse) if pulse else None
+        return (epoch.decode() if epoch else None), found
 
     async def ticker(self, market_id: str) -> tuple[TickerView | None, Versioned]:
-        with translated():
-            async with self._market_read(f"ticker.{market_id}") as pipe:
-                pipe.get(views.ticker_key(market_id))
-                epoch, offset, ticker = await pipe.execute()
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            _version(pipe, key, f"ticker.{market_id}")
+            pipe.get(key(views.ticker_key(market_id)))
+
+        epoch, offset, ticker = await self._read(views.MARKET, fill)
         return (_ticker(ticker) if ticker else None), _versioned(epoch, offset)
 
     async def trades(self, market_id: str, count: int) -> tuple[list[TradeView], Versioned]:
         """The newest `count`, oldest of them first."""
-        with translated():
-            async with self._market_read(f"trades.{market_id}") as pipe:
-                pipe.lrange(views.trades_key(market_id), 0, count - 1)
-                epoch, offset, newest_first = await pipe.execute()
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            _version(pipe, key, f"trades.{market_id}")
+            pipe.lrange(key(views.trades_key(market_id)), 0, count - 1)
+
+        epoch, offset, newest_first = await self._read(views.MARKET, fill)
         return [_trade(text) for text in reversed(newest_first)], _versioned(epoch, offset)
 
     async def candles(
@@ -190,50 +222,84 @@ class Views:
 
     async def weeks(self, market_id: str) -> list[int]:
         """Open seconds of the market's weekly candles, oldest first; one for each week it lived."""
-        with translated():
-            async with self._transaction(views.TRADING_DB) as pipe:
-                pipe.hkeys(views.kline_key(market_id, "1w"))
-                (fields,) = await pipe.execute()
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hkeys(key(views.kline_key(market_id, "1w")))
+
+        (fields,) = await self._read(views.MARKET, fill)
         return sorted(int(field) for field in fields)
 
     async def top_weights(self, count: int) -> tuple[int, list[ContributionView]]:
         """How many users are ranked, and the heaviest, exact weights, heaviest first."""
-        with translated():
-            database = self._databases[views.CONTRIBUTION_DB]
-            async with database.pipeline(transaction=True) as pipe:
-                pipe.zcount(views.WEIGHTS_KEY, "(0", "+inf")
-                pipe.zrevrange(views.WEIGHTS_KEY, 0, count - 1)
-                ranked, user_ids = await pipe.execute()
-            keys = [views.contribution_key(user_id.decode()) for user_id in user_ids]
-            texts = await database.mget(keys) if keys else []
+
+        def rank(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
+            pipe.zcount(key(views.WEIGHTS_KEY), "(0", "+inf")
+            pipe.zrevrange(key(views.WEIGHTS_KEY), 0, count - 1)
+            pipe.execute_command("SELECT", views.TRADING_DB)
+
+        for _ in range(MOVES_MAX):
+            generation = self.live(views.ACCOUNTS)
+            _, ranked, user_ids, _ = await self._read(views.ACCOUNTS, rank)
+            texts = await self._contributions([user_id.decode() for user_id in user_ids])
+            if self.live(views.ACCOUNTS) == generation:
+                break
         found = [_contribution(text) for text in texts if text]
         found.sort(key=lambda view: (-view.weight, view.user_id))
         return ranked, [view for view in found if view.weight > 0]
 
+    async def _contributions(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
+            pipe.mget([key(views.contribution_key(user_id)) for user_id in user_ids])
+            pipe.execute_command("SELECT", views.TRADING_DB)
+
+        if not user_ids:
+            return []
+        _, texts, _ = await self._read(views.ACCOUNTS, fill)
+        return list(texts)
+
     async def _fields(
-        self, channel: str, key: str, open_seconds: Sequence[int]
+        self, channel: str, name: str, open_seconds: Sequence[int]
     ) -> tuple[list[bytes], Versioned]:
         if not open_seconds:
             return [], Versioned(epoch=None, offset=0)
-        with translated():
-            async with self._market_read(channel) as pipe:
-                pipe.hmget(key, [str(second) for second in open_seconds])
-                epoch, offset, texts = await pipe.execute()
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            _version(pipe, key, channel)
+            pipe.hmget(key(name), [str(second) for second in open_seconds])
+
+        epoch, offset, texts = await self._read(views.MARKET, fill)
         return [text for text in texts if text is not None], _versioned(epoch, offset)
 
-    def _market_read(self, channel: str) -> Pipeline:
-        pipe = self._transaction(views.TRADING_DB)
-        pipe.hget(views.checkpoint_key(views.MARKET, 0), "epoch")
-        pipe.hget(views.offsets_key(views.MARKET), channel)
-        return pipe
+    async def _read(
+        self, projection: str, fill: Callable[[Pipeline, StoredKey], None]
+    ) -> list[Any]:
+        """The answers to what `fill` asks, all from the live generation.
 
-    def _transaction(self, number: int) -> Pipeline:
-        return self._databases[number].pipeline(transaction=True)
+        fill: called again if the generation changed. Raises ViewsUnavailable.
+        """
+        for _ in range(MOVES_MAX):
+            generation = self.live(projection)
+            key = partial(views.stored_key, projection, generation)
+            with translated():
+                async with self.home(projection).pipeline(transaction=True) as pipe:
+                    pipe.get(views.generation_key(projection))
+                    fill(pipe, key)
+                    pointer, *answers = await pipe.execute()
+            if self.is_live(projection, generation, pointer):
+                return answers
+        raise ViewsUnavailable(f"the generation of {projection} changed {MOVES_MAX} times")
 
 
 def partition_of_accounts(user_id: str) -> int:
     """The accounts checkpoint and feed that a user belongs to."""
     return partition_of(user_id, POSTINGS_PARTITIONS)
+
+
+def _version(pipe: Pipeline, key: StoredKey, channel: str) -> None:
+    pipe.hget(key(views.checkpoint_key(views.MARKET, 0)), "epoch")
+    pipe.hget(key(views.offsets_key(views.MARKET)), channel)
 
 
 def _versioned(epoch: bytes | None, offset: bytes | None) -> Versioned:

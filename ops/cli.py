@@ -10,8 +10,9 @@ import sys
 import click
 import msgspec
 
-from engine.errors import EngineError, StoreUnavailable
+from engine.errors import EngineError, KafkaUnavailable, StoreUnavailable
 from ops.errors import Exit, OpsError, UsageError
+from projections.errors import ProjectionError, ViewsUnavailable
 
 INTERRUPTED = 130
 
@@ -35,6 +36,8 @@ COMMANDS: dict[str, Lazy] = {
     "watch": Lazy("ops.commands.watch:command", "print a channel of the stream"),
     "audit": Lazy("ops.commands.audit:command", "check the log and the views against it"),
     "log": Lazy("ops.commands.log:command", "archive old events, check and restore archives"),
+    "rebuild": Lazy("ops.commands.rebuild:command", "make views anew from the log, beside them"),
+    "views": Lazy("ops.commands.views:command", "list, show, compare and drop views"),
     "schemas": Lazy("ops.commands.schemas:command", "shapes of events, commands, publications"),
     "bench": Lazy("ops.commands.bench:command", "measure this machine"),
     "migrate": Lazy("ops.commands.migrate:command", "part: create schema, roles and topics"),
@@ -94,9 +97,10 @@ def run(arguments: list[str]) -> int:
     except OpsError as error:
         print(f"durian: {error}", file=sys.stderr)
         return error.exit_code
-    except EngineError as error:
+    except (EngineError, ProjectionError) as error:
         print(f"durian: {error}", file=sys.stderr)
-        return Exit.DEPENDENCY_DOWN if isinstance(error, StoreUnavailable) else Exit.WRONG
+        is_down = isinstance(error, StoreUnavailable | KafkaUnavailable | ViewsUnavailable)
+        return Exit.DEPENDENCY_DOWN if is_down else Exit.WRONG
     return code if isinstance(code, int) else Exit.OK
 
 

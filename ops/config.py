@@ -24,6 +24,7 @@ _NOT_INHERITED = (
     "DURIAN_POSTGRES_URL",
     "DURIAN_LOG_WRITER_PASSWORD",
     "DURIAN_LOG_READER_PASSWORD",
+    "DURIAN_HISTORY_",
     "DURIAN_PART",
     "NOTIFY_SOCKET",
     "WATCHDOG_",
@@ -40,6 +41,10 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     engine: int = 3030
     engine_metrics: int = 3031
     relay_metrics: int = 3032
+    market_metrics: int = 3033
+    mining_metrics: int = 3034
+    accounts_metrics: int = 3035
+    history_metrics: int = 3036
     postgres: int = 5432
     redis: int = 6379
     kafka: int = 9092
@@ -50,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a process may know from outside.
 
     postgres_url: "postgresql://user:password@host:port/database", with the role of this part.
+    history_url: the same of the deep history's database, "" where a part does not use it.
     redis_url: "redis://:password@host:port"; each view chooses its own database number.
     kafka_url: "kafka://host:port". engine_url: "tcp://host:port".
     genesis: path of a genesis.json, "" to start with the default genesis.
@@ -63,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: Path = Path("~/.cache/durian")
     archive_dir: Path | None = None
     postgres_url: str = ""
+    history_url: str = ""
     redis_url: str = ""
     kafka_url: str = ""
     engine_url: str = ""
@@ -73,6 +80,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     token_public_key: str = ""
     log_writer_password: str = ""
     log_reader_password: str = ""
+    history_writer_password: str = ""
+    history_reader_password: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     part: str = ""
@@ -85,6 +94,7 @@ _VARIABLES = {
     "DURIAN_CACHE": "cache_dir",
     "DURIAN_ARCHIVE": "archive_dir",
     "DURIAN_POSTGRES_URL": "postgres_url",
+    "DURIAN_HISTORY_URL": "history_url",
     "DURIAN_REDIS_URL": "redis_url",
     "DURIAN_KAFKA_URL": "kafka_url",
     "DURIAN_ENGINE_URL": "engine_url",
@@ -94,6 +104,8 @@ _VARIABLES = {
     "DURIAN_TOKEN_PUBLIC_KEY": "token_public_key",
     "DURIAN_LOG_WRITER_PASSWORD": "log_writer_password",
     "DURIAN_LOG_READER_PASSWORD": "log_reader_password",
+    "DURIAN_HISTORY_WRITER_PASSWORD": "history_writer_password",
+    "DURIAN_HISTORY_READER_PASSWORD": "history_reader_password",
     "DURIAN_LOG_LEVEL": "log_level",
     "DURIAN_LOG_FORMAT": "log_format",
     "DURIAN_PART": "part",
@@ -101,11 +113,17 @@ _VARIABLES = {
 }
 _SCHEMES = {
     "postgres_url": ("postgresql", "postgres"),
+    "history_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss"),
     "kafka_url": ("kafka",),
     "engine_url": ("tcp",),
 }
-_SECRETS = ("log_writer_password", "log_reader_password")
+_SECRETS = (
+    "log_writer_password",
+    "log_reader_password",
+    "history_writer_password",
+    "history_reader_password",
+)
 
 
 def load_config(environ: Mapping[str, str] | None = None) -> Config:

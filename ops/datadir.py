@@ -67,11 +67,16 @@ class DataDir(msgspec.Struct, frozen=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Passwords made once per data directory. owner: the role that owns the database."""
+    """Passwords made once per data directory. owner: the role that owns the databases.
+
+    history_*: "" in a file from before there was a history; made when it is next read.
+    """
 
     postgres_owner: str
     log_writer: str
     log_reader: str
+    history_writer: str = ""
+    history_reader: str = ""
     redis: str
     kafka_cluster_id: str
 
@@ -111,17 +116,29 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 def load_secrets(data_dir: DataDir) -> Secrets:
     path = data_dir.root / "secrets.json"
     if path.exists():
-        return msgspec.json.decode(path.read_bytes(), type=Secrets)
+        return _completed(msgspec.json.decode(path.read_bytes(), type=Secrets), path)
     made = Secrets(
         postgres_owner=randomness.token_urlsafe(SECRET_BYTES),
         log_writer=randomness.token_urlsafe(SECRET_BYTES),
         log_reader=randomness.token_urlsafe(SECRET_BYTES),
+        history_writer=randomness.token_urlsafe(SECRET_BYTES),
+        history_reader=randomness.token_urlsafe(SECRET_BYTES),
         redis=randomness.token_urlsafe(SECRET_BYTES),
         # Kafka's ids are 16 bytes in URL-safe base64 and must not begin with a dash.
         kafka_cluster_id="A" + randomness.token_urlsafe(16)[:20] + "A",
     )
     write_atomic(path, msgspec.json.format(msgspec.json.encode(made)), mode=0o600)
     return made
+
+
+def _completed(secrets: Secrets, path: Path) -> Secrets:
+    missing = [field for field in Secrets.__struct_fields__ if not getattr(secrets, field)]
+    if not missing:
+        return secrets
+    made = {field: randomness.token_urlsafe(SECRET_BYTES) for field in missing}
+    completed = msgspec.structs.replace(secrets, **made)
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(completed)), mode=0o600)
+    return completed
 
 
 def load_settings(data_dir: DataDir, clock: Clock | None) -> Settings:

@@ -1,4 +1,4 @@
-"""The migration of a ledger: schema, roles and topics, from one Config."""
+"""The migration of a ledger: schemas, roles and topics, from one Config."""
 
 import asyncio
 
@@ -7,22 +7,35 @@ import msgspec
 from engine.kafka import create_topics
 from engine.postgres.provision import Migration, provision
 from ops.config import Config, require
+from ops.history_database import history_url_beside, provision_history
 from ops.wiring import bootstrap_of
 
 
 class Migrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of `durian migrate` did; its JSON is public. topics_created: of Kafka."""
+    """What a run of `durian migrate` did; its JSON is public. topics_created: of Kafka.
+
+    history: of the deep history's database.
+    """
 
     schema: Migration
+    history: Migration
     topics_created: list[str]
 
 
 async def run_migrate(config: Config) -> Migrated:
-    """Schema and roles, then topics. Raises SchemaVersion if the database is newer than we are."""
+    """Schemas and roles, then topics. Raises SchemaVersion if a database is newer than we are."""
+    owner_url = require(config, "postgres_url")
     migration = await asyncio.to_thread(
         provision,
-        require(config, "postgres_url"),
+        owner_url,
         writer_password=require(config, "log_writer_password"),
         reader_password=require(config, "log_reader_password"),
     )
-    return Migrated(schema=migration, topics_created=await create_topics(bootstrap_of(config)))
+    history = await asyncio.to_thread(
+        provision_history,
+        config.history_url or history_url_beside(owner_url),
+        writer_password=require(config, "history_writer_password"),
+        reader_password=require(config, "history_reader_password"),
+    )
+    topics = await create_topics(bootstrap_of(config))
+    return Migrated(schema=migration, history=history, topics_created=topics)

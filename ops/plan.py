@@ -13,12 +13,14 @@ import msgspec
 from ops.config import Clock, Config, Ports, archive_directory, inherited_environment
 from ops.datadir import DataDir, Secrets, load_secrets, load_settings, write_atomic
 from ops.errors import UsageError
+from ops.history_database import history_url_beside
 from ops.part import Part
 from ops.ports import PortReservations, choose_ports
 from ops.servers import kafka, postgres, redis
 from ops.tokens import ensure_keys, public_key_file
 
 PROJECTORS = ("market", "mining", "accounts")
+HISTORY_PROJECTOR = "projector-history"
 _PROJECT_ROOT = Path(__file__).parents[1]
 
 
@@ -37,7 +39,7 @@ class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """client_config: for clients of the stack, with the owner's URL of PostgreSQL."""
+    """client_config: for clients of the stack, with the owner's URLs of PostgreSQL."""
 
     parts: list[Part]
     client_config: Config
@@ -95,10 +97,12 @@ def _client_config(
     config: Config, secrets: Secrets, ports: Ports, data_dir: DataDir, clock: Clock
 ) -> Config:
     owner_url = postgres.url(ports.postgres, role=postgres.OWNER, password=secrets.postgres_owner)
+    postgres_url = config.postgres_url or owner_url
     return msgspec.structs.replace(
         config,
         data_dir=data_dir.root,
-        postgres_url=config.postgres_url or owner_url,
+        postgres_url=postgres_url,
+        history_url=config.history_url or history_url_beside(postgres_url),
         redis_url=config.redis_url or redis.url(ports.redis, secrets.redis),
         kafka_url=config.kafka_url or kafka.url(ports.kafka),
         engine_url=f"tcp://{config.host}:{ports.engine}",
@@ -108,13 +112,15 @@ def _client_config(
         token_public_key=public_key_file(data_dir),
         log_writer_password=secrets.log_writer,
         log_reader_password=secrets.log_reader,
+        history_writer_password=secrets.history_writer,
+        history_reader_password=secrets.history_reader,
     )
 
 
 def _servers(config: Config, client: Config, secrets: Secrets, data_dir: DataDir) -> list[Part]:
     """The three servers: private ones, or those that the configuration names, only probed.
 
-    The published address of PostgreSQL is the reader's: it is what an auditor may have.
+    The published addresses of PostgreSQL are the readers': they are what an auditor may have.
     """
     environment = inherited_environment()
     reader_url = postgres.with_role(
@@ -129,7 +135,9 @@ def _servers(config: Config, client: Config, secrets: Secrets, data_dir: DataDir
             owner_password=secrets.postgres_owner,
             environment=environment,
         )
-    database = msgspec.structs.replace(database, addresses={"postgres": {"url": reader_url}})
+    history_url = _history_url(client, postgres.HISTORY_READER, secrets.history_reader)
+    addresses = {"postgres": {"url": reader_url}, "history": {"url": history_url}}
+    database = msgspec.structs.replace(database, addresses=addresses)
     if config.redis_url:
         views = Part(
             name="redis",
@@ -178,14 +186,14 @@ def _own_parts(
         "DURIAN_POSTGRES_URL": client.postgres_url,
         "DURIAN_LOG_WRITER_PASSWORD": secrets.log_writer,
         "DURIAN_LOG_READER_PASSWORD": secrets.log_reader,
+        "DURIAN_HISTORY_URL": client.history_url,
+        "DURIAN_HISTORY_WRITER_PASSWORD": secrets.history_writer,
+        "DURIAN_HISTORY_READER_PASSWORD": secrets.history_reader,
     }
     reader = role_url(postgres.LOG_READER, secrets.log_reader)
-    projectors = [
-        _python_part(
-            f"projector-{name}", ("project", name), shared, depends_on=("migrate", "redis")
-        )
-        for name in PROJECTORS
-    ]
+    projectors = _projectors(client, secrets, shared)
+    history_reader = _history_url(client, postgres.HISTORY_READER, secrets.history_reader)
+    gateways = {**reader, "DURIAN_HISTORY_URL": history_reader}
     listed = [
         _python_part("migrate", ("migrate",), owner, depends_on=("postgres", "kafka")),
         _python_part(
@@ -204,7 +212,7 @@ def _own_parts(
             talks_to=tuple(part.name for part in projectors),
         ),
         *projectors,
-        *_gateways(client, reader),
+        *_gateways(client, gateways),
     ]
     listed[0] = msgspec.structs.replace(listed[0], one_shot=True)
     others = tuple(part.name for part in listed)
@@ -213,8 +221,33 @@ def _own_parts(
     ]
 
 
+def _projectors(client: Config, secrets: Secrets, shared: Mapping[str, str]) -> list[Part]:
+    listed = [
+        _python_part(
+            f"projector-{name}", ("project", name), shared, depends_on=("migrate", "redis")
+        )
+        for name in PROJECTORS
+    ]
+    history = _python_part(
+        HISTORY_PROJECTOR,
+        ("project", "history"),
+        {
+            **shared,
+            "DURIAN_HISTORY_URL": _history_url(
+                client, postgres.HISTORY_WRITER, secrets.history_writer
+            ),
+        },
+        depends_on=("migrate",),
+    )
+    return [*listed, history]
+
+
+def _history_url(client: Config, role: str, password: str) -> str:
+    return postgres.with_role(client.history_url, role=role, password=password)
+
+
 def _gateways(client: Config, reader: Mapping[str, str]) -> list[Part]:
-    # The reader's role: the log's head row says which engine leads.
+    # The readers' roles: the log's head row says which engine leads, the history is read.
     ports = client.ports
     services = {
         "contribution": ports.contribution,

@@ -4,11 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import redis.asyncio
-
 from ops.errors import StackNotReady
+from projections.redis_views import RedisViews
 from schemas.records import POSTINGS_PARTITIONS
-from schemas.views import ACCOUNTS, HOME_DB, MARKET, MINING, checkpoint_key
+from schemas.views import ACCOUNTS, MARKET, MINING
 
 POLL_SECONDS = 0.05
 _PARTITIONS = {MARKET: 1, MINING: 1, ACCOUNTS: POSTINGS_PARTITIONS}
@@ -18,11 +17,12 @@ async def view_positions(redis_url: str) -> dict[str, int]:
     """Log position of every projection, by name; the lowest of its partitions, 0 if it has none."""
     positions = {}
     for projection, partitions in _PARTITIONS.items():
-        async with redis.asyncio.Redis.from_url(redis_url, db=HOME_DB[projection]) as client:
-            pipeline = client.pipeline(transaction=False)
-            for partition in range(partitions):
-                pipeline.hget(checkpoint_key(projection, partition), "position")
-            positions[projection] = min(int(value or 0) for value in await pipeline.execute())
+        store = RedisViews(projection, redis_url)
+        try:
+            stored = [await store.checkpoint(partition) for partition in range(partitions)]
+        finally:
+            await store.close()
+        positions[projection] = min(checkpoint.position for checkpoint in stored)
     return positions
 
 

@@ -25,6 +25,7 @@ PUBLICATIONS: dict[str, type[msgspec.Struct]] = {
     "mining": publications.MiningPool,
     "ticker": publications.Ticker,
     "trades": publications.Trade,
+    "depth": publications.DepthChange,
     "kline": publications.Kline,
     "burns": publications.BurnPublication,
     "account": publications.Account,

@@ -19,7 +19,7 @@ from gateway.catalogue import Catalogue
 from gateway.engine_client import EngineClient, EngineTimes
 from gateway.errors import ViewsUnavailable
 from gateway.metrics import GatewayMetrics
-from gateway.ports import Resources
+from gateway.ports import DeepHistory, Resources
 from gateway.routes_health import OK, dependencies
 from gateway.routes_stream import Stream, create_stream_app
 from gateway.services import HTTP_SERVICES, HttpService, create_app
@@ -28,6 +28,7 @@ from gateway.uvicorn_protocol import StreamProtocol
 from gateway.views import Views
 from ops.config import Config, require
 from ops.errors import ServerUnavailable, UsageError
+from ops.history_reads import history_reads
 from ops.leader import leader_locator
 from ops.notify import Notifier
 from ops.wiring import stop_on_signals
@@ -113,7 +114,8 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         locate = await stack.enter_async_context(leader_locator(config))
         engine = EngineClient(locate=locate, times=times)
-        resources = _resources(config, engine)
+        history = await stack.enter_async_context(history_reads(config))
+        resources = _resources(config, engine, history)
         stack.push_async_callback(resources.views.close)
         await stack.enter_async_context(engine.running())
         stream = Stream(resources)
@@ -140,7 +142,7 @@ async def serve(
         stopping.cancel()
 
 
-def _resources(config: Config, engine: EngineClient) -> Resources:
+def _resources(config: Config, engine: EngineClient, history: DeepHistory | None) -> Resources:
     views = Views(require(config, "redis_url"))
     return Resources(
         views=views,
@@ -149,6 +151,7 @@ def _resources(config: Config, engine: EngineClient) -> Resources:
         tokens=token_verifier(require(config, "token_public_key")),
         metrics=GatewayMetrics(engine.is_connected),
         now_second=lambda: int(time.time()),
+        history=history,
     )
 
 

@@ -23,7 +23,8 @@ class Batch:
     """Writes by place, a (database, key); later writes of one place replace earlier ones.
 
     resets: deleted before anything else is applied.
-    strings, fields: absolute values. ranks: scores of a sorted set, None removes the member.
+    strings, fields: absolute values; a field of None is deleted. ranks: scores of a sorted set,
+    None removes the member.
     rows: pushed to the head of a list one after another, which is then cut to rows_kept.
     publications: in the order in which they happened.
     """
@@ -33,7 +34,7 @@ class Batch:
     def __init__(self) -> None:
         self.resets: list[Place] = []
         self.strings: dict[Place, bytes] = {}
-        self.fields: dict[Place, dict[str, bytes]] = {}
+        self.fields: dict[Place, dict[str, bytes | None]] = {}
         self.ranks: dict[Place, dict[str, int | None]] = {}
         self.rows: dict[Place, list[bytes]] = {}
         self.rows_kept: dict[Place, int] = {}
@@ -42,7 +43,8 @@ class Batch:
     def put(self, place: Place, content: bytes) -> None:
         self.strings[place] = content
 
-    def put_field(self, place: Place, field: str, content: bytes) -> None:
+    def put_field(self, place: Place, field: str, content: bytes | None) -> None:
+        """Set a hash's field; None takes it out."""
         hashed = self.fields.get(place)
         if hashed is None:
             hashed = self.fields[place] = {}

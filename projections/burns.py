@@ -1,4 +1,5 @@
-"""Burns of one market: a record for every minute from the first trade's on, also an empty one.
+"""Burns by the minute: of a market from its first trade's on, of an asset's reserve from its first
+burn's on; a record for every minute, also an empty one.
 
 The burn of a trade is taken from trade_executed, so that a minute's record and its candle agree at
 every position; asset_burned adds the asset's total.
@@ -6,7 +7,7 @@ every position; asset_burned adds the asset's total.
 
 from collections.abc import Iterator
 
-from schemas.events import TradeExecuted
+from schemas.events import AssetBurned, TradeExecuted
 from schemas.views import BurnMinute
 
 MINUTE_SECONDS = 60
@@ -22,6 +23,13 @@ def add_trade(minute: BurnMinute, event: TradeExecuted, position: int) -> None:
     minute.burned += event.burned_minor
     minute.cumulative += event.burned_minor
     minute.trade_count += 1
+    minute.last_position = position
+
+
+def add_reserve_burn(minute: BurnMinute, event: AssetBurned, position: int) -> None:
+    """Count one burn of the treasury in the open minute of its asset, in place."""
+    minute.burned += event.amount_minor
+    minute.cumulative += event.amount_minor
     minute.last_position = position
 
 

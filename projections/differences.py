@@ -1,41 +1,27 @@
-"""Comparing stored views with expected ones, key by key. Feeds and checkpoints are not views.
+"""What differs between two lots of views, key by key, in words for people.
 
-A feed's content depends on where batches were cut (pulse and account publish only the newest
-state), its offsets do not: those are views and are compared.
+Feeds and checkpoints are not views. A feed's content depends on where batches were cut (pulse and
+account publish only the newest state), its offsets do not: those are views and are compared.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from projections.batch import Place
 from projections.memory import Stored
-from projections.redis_views import DATABASES, connect
+from projections.redis_entries import Entry, RedisEntries, decode_rows
 from schemas import views
 
 SHOWN_MAX = 200
 
-# Which keys are whose, by database; the part before ":" of a key, or all of it.
-FAMILIES: dict[str, dict[int, frozenset[str]]] = {
-    views.MARKET: {
-        views.TRADING_DB: frozenset(
-            {"assets", "markets", "kline", "burns", "trades", "ticker", "state", "offsets"}
-        )
-    },
-    views.MINING: {
-        views.MINING_DB: frozenset({"pool", "emission", "marks", "state", "offsets"}),
-    },
-    views.ACCOUNTS: {
-        views.TRADING_DB: frozenset({"account"}),
-        views.CONTRIBUTION_DB: frozenset({"contribution", "weights"}),
-    },
-}
-
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One key or field that differs. expected, found: what is there; None if it is absent."""
+    """One key or field that differs. expected, found: what is there; None if it is absent.
+
+    field: of a hash, member of a sorted set, or "row 7" of a list (0 is the head).
+    """
 
     database: int
     key: str
@@ -44,22 +30,37 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     found: str | None
 
 
-async def read_views(projection: str, url: str) -> dict[Place, Stored]:
-    """Everything the projection holds in Redis, in the shape of MemoryViews.views."""
-    stored: dict[Place, Stored] = {}
-    for database in DATABASES[projection]:
-        client = connect(url, database)
-        try:
-            async for key in _keys(client, FAMILIES[projection][database]):
-                stored[database, key] = await _read_key(client, key)
-        finally:
-            await client.aclose()
-    return stored
+async def read_views(projection: str, url: str, generation: str = "") -> dict[Place, Stored]:
+    """Everything a generation ("": the live one) holds in Redis, in the shape of MemoryViews.views.
+
+    For tests and small ledgers: all of it is in memory.
+    """
+    entries = RedisEntries(projection, url)
+    try:
+        named = generation or await live_generation(entries)
+        stored: dict[Place, Stored] = {}
+        for database in entries.databases:
+            async for names in entries.keys(database, named):
+                found = await entries.entries_of([(database, name) for name in names], named)
+                for entry, content in (await entries.read(named, found)).items():
+                    _store(stored, entry, content)
+        return stored
+    finally:
+        await entries.close()
 
 
-async def compare(projection: str, url: str, expected: Mapping[Place, Stored]) -> list[Difference]:
+async def live_generation(entries: RedisEntries) -> str:
+    """The name of the generation that readers see."""
+    home = entries.clients[views.HOME_DB[entries.projection]]
+    pointer: bytes | None = await home.get(views.generation_key(entries.projection))
+    return pointer.decode() if pointer else views.FIRST_GENERATION
+
+
+async def compare(
+    projection: str, url: str, expected: Mapping[Place, Stored], generation: str = ""
+) -> list[Difference]:
     """What differs between Redis and `expected`, in the order of the keys; empty when all agree."""
-    return list_differences(expected, await read_views(projection, url))
+    return list_differences(expected, await read_views(projection, url, generation))
 
 
 def list_differences(
@@ -79,6 +80,42 @@ def list_differences(
     return listed
 
 
+def difference(entry: Entry, expected: bytes | None, found: bytes | None) -> Difference:
+    """Of two contents of one entry that are not the same; of a list, its first differing row."""
+    field, wanted, got = entry.field, expected, found
+    if entry.kind == "list" and expected is not None and found is not None:
+        rows, others = decode_rows(expected), decode_rows(found)
+        row = next(
+            (row for row, pair in enumerate(zip(rows, others, strict=False)) if pair[0] != pair[1]),
+            min(len(rows), len(others)),
+        )
+        field = f"row {row}"
+        wanted = rows[row] if row < len(rows) else None
+        got = others[row] if row < len(others) else None
+    return Difference(
+        database=entry.database,
+        key=entry.key,
+        field=field,
+        expected=_shown(wanted),
+        found=_shown(got),
+    )
+
+
+def _store(stored: dict[Place, Stored], entry: Entry, content: bytes | None) -> None:
+    place = (entry.database, entry.key)
+    if content is None:
+        return
+    match entry.kind:
+        case "hash":
+            cast(dict[str, bytes], stored.setdefault(place, {}))[entry.field] = content
+        case "zset":
+            cast(dict[str, float], stored.setdefault(place, {}))[entry.field] = float(content)
+        case "list":
+            stored[place] = decode_rows(content)
+        case "string" | "other":
+            stored[place] = content
+
+
 def _differ(place: Place, wanted: object, got: object, field: str = "") -> list[Difference]:
     if wanted == got:
         return []
@@ -93,28 +130,3 @@ def _shown(stored: object) -> str | None:
         return None
     text = stored.decode(errors="replace") if isinstance(stored, bytes) else repr(stored)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
-
-
-async def _keys(client: Redis, families: frozenset[str]) -> AsyncIterator[str]:
-    async for key in client.scan_iter(count=1_000):
-        name = cast(bytes, key).decode()
-        if name.partition(":")[0] in families:
-            yield name
-
-
-async def _read_key(client: Redis, key: str) -> Stored:
-    # redis-py shares its annotations between the sync and the async client.
-    reads: Any = client
-    match await reads.type(key):
-        case b"string":
-            return cast(bytes, await reads.get(key))
-        case b"hash":
-            hashed = await reads.hgetall(key)
-            return {field.decode(): content for field, content in hashed.items()}
-        case b"list":
-            return cast(list[bytes], await reads.lrange(key, 0, -1))
-        case b"zset":
-            ranked = await reads.zrange(key, 0, -1, withscores=True)
-            return {member.decode(): score for member, score in ranked}
-        case other:
-            return cast(bytes, other)

@@ -66,7 +66,7 @@ class FreshFold:
         for effect in effects_of(position, event):
             users = self._users[partition_of(effect.user_id, self._partition_count)]
             for user_id in users.unknown([effect.user_id]):
-                users.adopt(user_id, None, None)
+                users.adopt(user_id)
             users.fold(effect)
 
     def _drain(self) -> None:

@@ -40,11 +40,15 @@ class PoolFold:
     __slots__ = ("_allocated", "_batch", "_changed", "_offsets", "_position", "_state")
 
     def __init__(
-        self, state: PoolState | None = None, *, offsets: dict[str, bytes] | None = None
+        self,
+        state: PoolState | None = None,
+        *,
+        offsets: dict[str, bytes] | None = None,
+        quiet: bool = False,
     ) -> None:
         self._batch = Batch()
         self._state = state or PoolState()
-        self._offsets = Offsets(OFFSETS_PLACE, offsets)
+        self._offsets = Offsets(OFFSETS_PLACE, offsets, quiet=quiet)
         # The newest second since the last drain: its view is built once per batch, not per second.
         self._allocated: events.MiningAllocated | None = None
         self._position = 0
@@ -94,24 +98,35 @@ class PoolFold:
 
     def drain(self) -> Batch:
         """The writes since the last drain, with the pulse of the newest second only."""
-        event = self._allocated
-        if event is not None:
-            self._refresh()
-            pulse = publications.Pulse(
-                second=event.second,
-                index=str(event.index),
-                reward=format_amount(event.reward_minor, self._state.scales[event.asset_id]),
-                weight_total=str(event.weight_total),
-                prices=self._state.prices,
-            )
-            self._batch.publish(Publication("pulse", event.second, encode(pulse)))
-        if self._changed:
-            self._batch.put(STATE_PLACE, encode(self._state))
-            if self._state.pool is not None:
-                self._batch.put((views.MINING_DB, views.POOL_KEY), encode(self._state.pool))
-            self._changed = False
         batch, self._batch = self._batch, Batch()
+        is_new_second = self._allocated is not None
+        if is_new_second:
+            self._refresh()
+        pool = self._state.pool
+        if self._changed:
+            batch.put(STATE_PLACE, encode(self._state))
+            if pool is not None:
+                batch.put((views.MINING_DB, views.POOL_KEY), encode(pool))
+                self._put_pulse(batch, pool, is_new_second=is_new_second)
+            self._changed = False
+        self._offsets.drain(batch)
         return batch
+
+    def _put_pulse(self, batch: Batch, pool: PoolView, *, is_new_second: bool) -> None:
+        if pool.second < pool.genesis_second:
+            return
+        pulse = publications.Pulse(
+            second=pool.second,
+            index=str(pool.index),
+            reward=format_amount(pool.reward_minor, pool.scale),
+            weight_total=str(pool.weight_total),
+            prices=self._state.prices,
+        )
+        content = encode(pulse)
+        batch.put((views.MINING_DB, views.PULSE_KEY), content)
+        # The view follows every price, so that it is the same wherever batches are cut.
+        if is_new_second and not self._offsets.quiet:
+            batch.publish(Publication("pulse", pool.second, content))
 
     def _allocate(self, position: int, event: events.MiningAllocated) -> None:
         self._check(event)
@@ -122,9 +137,10 @@ class PoolFold:
             place = (views.MINING_DB, views.MARKS_KEY)
             self._batch.put_field(place, str(opened), b"%d" % event.index)
         elif into_minute == 0:
-            pool = self._refresh(keep=True)
-            content = encode(publications.mining_pool(pool))
-            self._offsets.publish(self._batch, "mining", content)
+            self._offsets.publish(self._batch, "mining", self._render_pool)
+
+    def _render_pool(self) -> bytes:
+        return encode(publications.mining_pool(self._refresh(keep=True)))
 
     def _check(self, event: events.MiningAllocated) -> None:
         pool = self._state.pool

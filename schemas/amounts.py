@@ -27,5 +27,12 @@ def parse_amount(text: str, scale: int) -> int:
 
 def format_amount(amount_minor: int, scale: int) -> str:
     """The decimal string of minor units, always with `scale` decimals: 125 at scale 2 is "1.25"."""
-    sign, digits = ("-" if amount_minor < 0 else ""), str(abs(amount_minor)).rjust(scale + 1, "0")
-    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"
+    if amount_minor < 0:
+        return f"-{format_amount(-amount_minor, scale)}"
+    digits = str(amount_minor)
+    if scale == 0:
+        return digits
+    # Seven amounts in a candle, eight candles in a second: the common case is kept short.
+    if len(digits) > scale:
+        return f"{digits[:-scale]}.{digits[-scale:]}"
+    return f"0.{digits.zfill(scale)}"

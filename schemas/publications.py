@@ -7,12 +7,14 @@ times are Unix milliseconds. Rendered here from views, so that both transports s
 import msgspec
 
 from schemas.amounts import format_amount
+from schemas.events import AssetBurned, BurnSource
 from schemas.views import (
     INTERVAL_SECONDS,
     AccountView,
     BurnMinute,
     Candle,
     ContributionView,
+    DepthView,
     MarketView,
     PoolView,
     TickerView,
@@ -57,9 +59,13 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """One trade's burn, as published; burned_total is the asset's, ever."""
+    """One burn, as published; burned_total is the asset's, ever.
 
-    trade_id: int
+    source: a trade of this market (trade_id says which), or the reserve (trade_id is absent).
+    """
+
+    source: BurnSource = "trade"
+    trade_id: int | msgspec.UnsetType = msgspec.UNSET
     time: int
     asset: str
     burned: str
@@ -79,12 +85,32 @@ class BurnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BurnPublication(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`data` of channel burns.M: {"trade": Burn} for each burn, {"minute": BurnRecord} when one
-    closes.
+    """`data` of channel burns.M: {"trade": Burn} for each trade's burn, {"reserve": Burn} for each
+    of the base asset's reserve, {"minute": BurnRecord} when one closes.
     """
 
     trade: Burn | None = None
+    reserve: Burn | None = None
     minute: BurnRecord | None = None
+
+
+class Depth(msgspec.Struct, frozen=True, kw_only=True):
+    """The best levels of each side as [price, quantity], best first."""
+
+    bids: tuple[tuple[str, str], ...]
+    asks: tuple[tuple[str, str], ...]
+
+
+class DepthChange(msgspec.Struct, frozen=True, kw_only=True):
+    """`data` of channel depth.M: the levels that changed, as [price, quantity]; a quantity of "0"
+    takes the level out.
+
+    previous: the offset (a position) of the publication or snapshot that this one follows.
+    """
+
+    bids: tuple[tuple[str, str], ...]
+    asks: tuple[tuple[str, str], ...]
+    previous: int
 
 
 class Ticker(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +213,43 @@ def trade(view: TradeView, market: MarketView) -> Trade:
         taker_side=view.taker_side,
         burned=format_amount(view.burned, market.base_scale),
         position=view.position,
+    )
+
+
+def depth(view: DepthView, market: MarketView) -> Depth:
+    return Depth(
+        bids=_levels([(level.price, level.quantity) for level in view.bids], market),
+        asks=_levels([(level.price, level.quantity) for level in view.asks], market),
+    )
+
+
+def depth_change(
+    bids: list[tuple[int, int]], asks: list[tuple[int, int]], market: MarketView, *, previous: int
+) -> DepthChange:
+    """bids, asks: (price, quantity) in minor units; a quantity of 0 takes the level out."""
+    return DepthChange(bids=_levels(bids, market), asks=_levels(asks, market), previous=previous)
+
+
+def _levels(levels: list[tuple[int, int]], market: MarketView) -> tuple[tuple[str, str], ...]:
+    base, quote = market.base_scale, market.quote_scale
+    return tuple(
+        [
+            (format_amount(price, quote), format_amount(quantity, base) if quantity else "0")
+            for price, quantity in levels
+        ]
+    )
+
+
+def burn(event: AssetBurned, position: int, scale: int) -> Burn:
+    """scale: of the burned asset."""
+    return Burn(
+        source=event.source,
+        trade_id=msgspec.UNSET if event.trade_id is None else event.trade_id,
+        time=event.at_ns // MS_NS,
+        asset=event.asset_id,
+        burned=format_amount(event.amount_minor, scale),
+        burned_total=format_amount(event.burned_total_minor, scale),
+        position=position,
     )
 
 

@@ -219,6 +219,21 @@ class MiningShare(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+class MiningMinute(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's mining in one minute that is over.
+
+    weight: that its last second was allocated with. accrued: allocated to the user in the minute.
+    settled: paid out to the balance in the minute. cumulative: accrued since genesis.
+    """
+
+    open_time: int
+    close_time: int
+    weight: str
+    accrued: str
+    settled: str
+    cumulative: str
+
+
 class SettleResult(msgspec.Struct, frozen=True, kw_only=True):
     """amount moved from accrued to the available balance."""
 

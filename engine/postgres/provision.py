@@ -1,12 +1,12 @@
-"""Schema, roles and rights of the log's database; safe to run again at any time.
+"""Schema, roles and rights of a database, the log's first of all; safe to run again at any time.
 
-Roles: the owner (runs this), durian_log_writer (appends; may change only the head row),
+Roles of the log: the owner (runs this), durian_log_writer (appends; may change only the head row),
 durian_log_reader (reads). Nobody but a superuser can change or delete a stored event: the writer
 has no right to, and a trigger refuses it even to the owner. All of a run is one transaction: it
 leaves the newest schema or what was there before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,18 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
     applied: list[str]
 
 
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """What a database is to hold. migrations: directory of its versions, the newest is `version`.
+
+    roles: made, or given this password, by name. settings: of the session that migrates.
+    """
+
+    migrations: Path
+    version: str
+    roles: Mapping[str, str]
+    settings: Mapping[str, str] = {}
+
+
 def provision(
     owner_url: str,
     *,
@@ -45,9 +57,24 @@ def provision(
     reader_password: str,
     partition_events: int | None = None,
 ) -> Migration:
-    """Create or upgrade what is not as it should be.
+    """Create or upgrade what is not as it should be in the log's database.
 
     partition_events: positions per partition of a new ledger, for tests; None for the usual.
+    Raises as provision_schema does.
+    """
+    settings = {} if partition_events is None else {"durian.partition_events": partition_events}
+    schema = Schema(
+        migrations=MIGRATIONS,
+        version=SCHEMA_VERSION,
+        roles={WRITER_ROLE: writer_password, READER_ROLE: reader_password},
+        settings={name: str(value) for name, value in settings.items()},
+    )
+    return provision_schema(owner_url, schema)
+
+
+def provision_schema(owner_url: str, schema: Schema) -> Migration:
+    """Create or upgrade what is not as it should be.
+
     Raises StoreUnavailable if PostgreSQL refuses or does not answer, SchemaVersion if the
     database is newer than this program.
     """
@@ -56,16 +83,13 @@ def provision(
             driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
             # One migration at a time, even when several machines start together.
             driver.execute("SELECT pg_advisory_xact_lock(hashtext('durian migrate'))")
-            if partition_events is not None:
-                driver.execute(
-                    "SELECT set_config('durian.partition_events', %s, true)",
-                    (str(partition_events),),
-                )
-            _ensure_role(driver, WRITER_ROLE, writer_password)
-            _ensure_role(driver, READER_ROLE, reader_password)
-            return _migrate(connection)
+            for name, value in schema.settings.items():
+                driver.execute("SELECT set_config(%s, %s, true)", (name, value))
+            for role, password in schema.roles.items():
+                _ensure_role(driver, role, password)
+            return _migrate(connection, schema)
     except (psycopg.Error, SQLAlchemyError) as exc:
-        raise StoreUnavailable(f"cannot set up the log: {exc}") from exc
+        raise StoreUnavailable(f"cannot set up the database: {exc}") from exc
 
 
 @contextmanager
@@ -85,8 +109,8 @@ def _ensure_role(connection: psycopg.Connection[Any], role: str, password: str) 
     )
 
 
-def _migrate(connection: Connection) -> Migration:
-    scripts = ScriptDirectory(str(MIGRATIONS))
+def _migrate(connection: Connection, schema: Schema) -> Migration:
+    scripts = ScriptDirectory(str(schema.migrations))
     before = MigrationContext.configure(connection).get_current_revision()
     applied: list[str] = []
 
@@ -101,5 +125,5 @@ def _migrate(connection: Connection) -> Migration:
         try:
             environment.run_migrations()
         except CommandError as exc:
-            raise SchemaVersion(before, SCHEMA_VERSION) from exc
-    return Migration(before=before, after=SCHEMA_VERSION, applied=applied)
+            raise SchemaVersion(before, schema.version) from exc
+    return Migration(before=before, after=schema.version, applied=applied)

@@ -8,7 +8,7 @@ from psycopg import errors
 
 from engine.errors import SchemaVersion, StoreUnavailable
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 
 def schema_version(url: str) -> str | None:
@@ -26,8 +26,8 @@ def schema_version(url: str) -> str | None:
     return row[0] if row else None
 
 
-def require_schema(url: str) -> None:
-    """Raises SchemaVersion unless the database has exactly our version."""
+def require_schema(url: str, expected: str = SCHEMA_VERSION) -> None:
+    """Raises SchemaVersion unless the database has exactly the expected version."""
     found = schema_version(url)
-    if found != SCHEMA_VERSION:
-        raise SchemaVersion(found, SCHEMA_VERSION)
+    if found != expected:
+        raise SchemaVersion(found, expected)

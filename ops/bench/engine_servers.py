@@ -1,7 +1,7 @@
-"""What the engine's benchmark runs on: private servers, engines and the load generator.
+"""What benchmarks of whole processes run on: private servers, engines and the load generator.
 
 All in one temporary directory with ports of their own; everything ends and is deleted with the
-`with` block. PostgreSQL and Kafka are those of `durian up`, with the same durable settings.
+`with` block. The servers are those of `durian up`, with the same durable settings.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from ops.demo.progress import Tasks
 from ops.errors import ServerUnavailable
 from ops.part import Part
 from ops.processes import dies_with_parent
-from ops.servers import kafka, postgres
+from ops.servers import kafka, postgres, redis
 from schemas.genesis import Genesis
 
 PROJECT_ROOT = Path(__file__).parents[2]
@@ -44,6 +44,7 @@ FILL_DEPTH = 1_000
 _OWNER_PASSWORD = "owner"
 _WRITER_PASSWORD = "writer"
 _READER_PASSWORD = "reader"
+_REDIS_PASSWORD = "views"
 _CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
@@ -64,6 +65,7 @@ class Servers:
         self._data_dir = open_data_dir(home / "servers")
         self._postgres_url = ""
         self._kafka_url = ""
+        self._redis_url = ""
         self._databases = 0
 
     def database(self, *, has_log: bool = True) -> Database:
@@ -107,6 +109,21 @@ class Servers:
             )
             self._kafka_url = kafka.url(port)
         return self._kafka_url
+
+    def redis_url(self) -> str:
+        """Of an empty Redis; starts it if it does not run yet."""
+        if not self._redis_url:
+            port = free_port()
+            self._run_part(
+                redis.part(
+                    self._data_dir,
+                    port=port,
+                    password=_REDIS_PASSWORD,
+                    environment=inherited_environment(),
+                )
+            )
+            self._redis_url = redis.url(port, _REDIS_PASSWORD)
+        return self._redis_url
 
     def _run_part(self, part: Part) -> None:
         assert part.prepare is not None and part.probe is not None

@@ -99,7 +99,7 @@ decode_commands = msgspec.json.Decoder(list[LedgerCommand]).decode
 
 def apply_command(state: LedgerState, command: LedgerCommand) -> tuple[LedgerEvent, ...]:
     """The events of one command, evolved; none if it is refused."""
-    decided = decide(command, state, NOW_NS)
+    decided = decide(command, state, max(NOW_NS, state.at_ns))
     if isinstance(decided, Rejection):
         return ()
     for event in decided:
@@ -107,18 +107,23 @@ def apply_command(state: LedgerState, command: LedgerCommand) -> tuple[LedgerEve
     return decided
 
 
-def open_ledger() -> LedgerState:
-    """The default genesis with fees in its market, at its first second."""
+def opening(genesis_second: int = GENESIS_SECOND) -> tuple[LedgerCommand, LedgerCommand]:
+    """The default genesis with fees in its market."""
     genesis = Genesis()
-    state = LedgerState()
-    opening = OpenLedger(
-        genesis_second=GENESIS_SECOND,
+    ledger = OpenLedger(
+        genesis_second=genesis_second,
         mined_asset=genesis.mined_asset,
         pool_minor=genesis.pool_minor,
         assets=genesis.assets,
         emission=genesis.emission,
     )
-    for command in (opening, msgspec.structs.replace(genesis.markets[0], rules=RULES)):
+    return ledger, msgspec.structs.replace(genesis.markets[0], rules=RULES)
+
+
+def open_ledger() -> LedgerState:
+    """A ledger of that genesis at its first second."""
+    state = LedgerState()
+    for command in opening():
         assert apply_command(state, command), command
     tick(state, GENESIS_SECOND)
     return state
@@ -128,8 +133,8 @@ def user_name(number: int) -> str:
     return f"user-{number:07}"
 
 
-def funding(users: int) -> list[LedgerCommand]:
-    """A deposit of each asset for each user."""
+def funding(users: int, first: int = 0) -> list[LedgerCommand]:
+    """A deposit of each asset for each user; first: number of the first one."""
     return [
         DepositFunds(
             user_id=user_name(number),
@@ -137,18 +142,18 @@ def funding(users: int) -> list[LedgerCommand]:
             amount_minor=FUNDS_MINOR,
             reference=f"{asset_id}-{number}",
         )
-        for number in range(users)
+        for number in range(first, first + users)
         for asset_id in ("DUR", "CNY")
     ]
 
 
-def granting(users: int) -> list[LedgerCommand]:
-    """One contribution for each user."""
+def granting(users: int, first: int = 0) -> list[LedgerCommand]:
+    """One contribution for each of these users."""
     return [
         GrantContribution(
             user_id=user_name(number), grant_id="g", source="bench", weight=1_000 + number % 997
         )
-        for number in range(users)
+        for number in range(first, first + users)
     ]
 
 
@@ -158,10 +163,10 @@ class OrderDesk:
     Open orders are picked evenly: the last takes the place of the one that is found closed.
     """
 
-    def __init__(self, state: LedgerState, users: int, seed: int) -> None:
+    def __init__(self, state: LedgerState, users: int, seed: int, first: int = 0) -> None:
         self.state = state
         self.random = random.Random(seed)
-        self._users = [user_name(number) for number in range(users)]
+        self._users = [user_name(number) for number in range(first, first + users)]
         self._placed: list[int] = list(state.orders)
         self._names = 0
 

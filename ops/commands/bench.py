@@ -12,6 +12,8 @@ from ops.bench.domain import run_domain
 from ops.bench.engine import PARTS, run_engine
 from ops.bench.failover import run_failover
 from ops.bench.levels import run_levels
+from ops.bench.projections import run_projections
+from ops.bench.rebuild import run_rebuild
 from ops.bench.report import Report, show
 from ops.commands.options import json_option
 from ops.console import print_json
@@ -24,6 +26,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "engine": run_engine,
     "failover": run_failover,
     "levels": run_levels,
+    "projections": run_projections,
+    "rebuild": run_rebuild,
 }
 SECONDS_MIN = 1
 LINE_WIDTH = 160

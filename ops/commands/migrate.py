@@ -32,9 +32,10 @@ def command(data: Path | None, *, check: bool, as_json: bool) -> Exit:
     if as_json:
         print_json(done)
         return Exit.OK
-    for step in done.schema.applied:
-        click.echo(f"applied {step}")
-    click.echo(f"schema {done.schema.after}{'' if done.schema.applied else ', nothing to do'}")
+    for name, schema in (("schema", done.schema), ("history", done.history)):
+        for step in schema.applied:
+            click.echo(f"applied {step}")
+        click.echo(f"{name} {schema.after}{'' if schema.applied else ', nothing to do'}")
     click.echo(f"topics created: {', '.join(done.topics_created) or 'none, all there'}")
     return Exit.OK
 

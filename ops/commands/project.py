@@ -5,11 +5,11 @@ import uvloop
 
 from ops.config import load_config
 from ops.projecting import run_projection
-from schemas.views import HOME_DB
+from projections.folders import TOPIC
 
 
 @click.command()
-@click.argument("projection", type=click.Choice(sorted(HOME_DB)))
+@click.argument("projection", type=click.Choice(sorted(TOPIC)))
 @click.option(
     "--instance",
     type=click.IntRange(min=0),
@@ -18,5 +18,5 @@ from schemas.views import HOME_DB
     help="Number of this worker; live workers of one projection need different ones.",
 )
 def command(projection: str, instance: int) -> None:
-    """Fold Kafka's copy of the log into one projection's views in Redis."""
+    """Fold Kafka's copy of the log into one projection's views."""
     uvloop.run(run_projection(load_config(), projection, instance=instance))

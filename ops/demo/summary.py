@@ -3,15 +3,16 @@
 from typing import TypeVar
 
 import msgspec
-import redis.asyncio
 
 from ops.demo.tape import Tape
 from ops.demo.warp import Warped, burned_minor
+from projections.redis_views import RedisViews
 from schemas.amounts import format_amount
 from schemas.views import (
-    MINING_DB,
+    HOME_DB,
+    MARKET,
+    MINING,
     POOL_KEY,
-    TRADING_DB,
     PoolView,
     TickerView,
     ticker_key,
@@ -54,8 +55,8 @@ async def summarise(
 ) -> TapeSummary:
     """Read ticker and pool once the views are at the tape's end."""
     market_id = tape.market.market_id
-    ticker = await _read(redis_url, TRADING_DB, ticker_key(market_id), TickerView)
-    pool = await _read(redis_url, MINING_DB, POOL_KEY, PoolView)
+    ticker = await _read(MARKET, redis_url, ticker_key(market_id), TickerView)
+    pool = await _read(MINING, redis_url, POOL_KEY, PoolView)
     base, quote = tape.assets[0].scale, tape.assets[1].scale
     expected, seconds = burned_minor(tape), pool.second - pool.genesis_second + 1
     return TapeSummary(
@@ -78,8 +79,12 @@ async def summarise(
     )
 
 
-async def _read(redis_url: str, db: int, key: str, kind: type[View]) -> View:
-    async with redis.asyncio.Redis.from_url(redis_url, db=db) as client:
-        stored = await client.get(key)
-    assert isinstance(stored, bytes), f"{key} is missing though its view is at the tape's end"
+async def _read(projection: str, redis_url: str, key: str, kind: type[View]) -> View:
+    store = RedisViews(projection, redis_url)
+    try:
+        live = store.reader((await store.checkpoint(0)).generation)
+        (stored,) = await live.strings(HOME_DB[projection], [key])
+    finally:
+        await store.close()
+    assert stored is not None, f"{key} is missing though its view is at the tape's end"
     return msgspec.json.decode(stored, type=kind)

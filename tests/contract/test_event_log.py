@@ -294,7 +294,7 @@ def test_provisioning_again_keeps_what_is_there(
 
 
 def test_provisioning_an_absent_server_is_a_fault_of_the_store() -> None:
-    with pytest.raises(StoreUnavailable, match="cannot set up the log"):
+    with pytest.raises(StoreUnavailable, match="cannot set up the database"):
         provision("postgresql://nobody:x@127.0.0.1:1/none", **PASSWORDS)
 
 

@@ -93,10 +93,17 @@ class Workers:
     def position(self, projection: str) -> int:
         return min(checkpoint.position for checkpoint in self.checkpoints(projection))
 
-    def wait_position(self, position: int) -> None:
+    def wait_position(self, position: int, *, restarting: bool = False) -> None:
+        """restarting: a worker that has ended is started again, as a supervisor does."""
+
+        def is_there(projection: str) -> bool:
+            if restarting and self.processes[projection].poll() is not None:
+                self.start(projection)
+            return self.position(projection) >= position
+
         for projection in PROJECTIONS:
             _wait(
-                lambda name=projection: self.position(name) >= position,  # type: ignore[misc]
+                lambda name=projection: is_there(name),  # type: ignore[misc]
                 lambda name=projection: self.log(name)[-3_000:],  # type: ignore[misc]
             )
 
@@ -125,6 +132,11 @@ def _wait(condition: Callable[[], bool], explain: Callable[[], str]) -> None:
 
 
 async def _recreate_topics(bootstrap: str) -> None:
+    await _delete_topics(bootstrap)
+    await create_topics(bootstrap)
+
+
+async def _delete_topics(bootstrap: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -137,7 +149,6 @@ async def _recreate_topics(bootstrap: str) -> None:
             await asyncio.sleep(0.05)
     finally:
         await admin.close()
-    await create_topics(bootstrap)
 
 
 @pytest.fixture
@@ -212,6 +223,26 @@ def test_records_sent_twice_change_nothing(workers: Workers) -> None:
     assert workers.differences(log) == []
 
 
+def test_workers_go_on_with_topics_made_anew_in_a_moment(workers: Workers) -> None:
+    """So quickly that looking for a topic that is away may miss it."""
+    log = random_log(28, seconds=2_000, trades=100)
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    _publish_range(workers, _parts(log), slice(0, 30))
+    workers.wait_position(30 * RECORD_EVENTS)
+    total = 30 * RECORD_EVENTS
+    for packed in (333, 150):
+        asyncio.run(remake_topics(workers.bootstrap, (EVENTS_TOPIC, POSTINGS_TOPIC)))
+        total = min(len(log), total + 400)
+        refilled = {
+            EVENTS_TOPIC: [event_records(log[:total], (packed,))],
+            POSTINGS_TOPIC: effect_records(log[:total], (packed,)),
+        }
+        _publish_range(workers, refilled, slice(0, None))
+        workers.wait_position(total, restarting=True)
+    assert workers.differences(log[:total]) == []
+
+
 def test_topics_lost_and_filled_again_leave_the_views_as_they_are(workers: Workers) -> None:
     log = random_log(26, seconds=2_000, trades=100)
     for projection in PROJECTIONS:
@@ -271,31 +302,60 @@ def test_emptied_redis_ends_the_worker_and_the_next_one_folds_all_again(workers:
         assert workers.checkpoints(name)[0].epoch != epochs[name]
 
 
-def test_event_that_cannot_be_read_ends_the_worker(workers: Workers) -> None:
-    log = random_log(25, seconds=200, trades=5)
-    records = event_records(log, (RECORD_EVENTS,))
-    poison = msgspec.structs.replace(records[1], value=b"junk")
-    workers.publish(EVENTS_TOPIC, 0, [records[0], poison, *records[2:]])
-    workers.start(views.MINING)
-    process = workers.processes[views.MINING]
-    _wait(lambda: process.poll() is not None, lambda: workers.log(views.MINING)[-3_000:])
-    assert process.returncode == 1
-    assert workers.position(views.MINING) == RECORD_EVENTS
-
-
-def test_topics_made_anew_leave_the_views_of_restarted_workers_as_they_are(
-    workers: Workers,
-) -> None:
-    """`durian relay --rebuild-topic` ends them too: see ops.commands.relay."""
-    log = random_log(27, seconds=2_000, trades=100)
+def test_event_that_cannot_be_read_stops_its_projections_only(workers: Workers) -> None:
+    """Those that read it stand exactly before it, alive; with a good copy of the log they go on."""
+    log = random_log(25, seconds=800, trades=20)
+    parts, at = _parts(log), 3 * RECORD_EVENTS + 17
+    records = list(parts[EVENTS_TOPIC][0])
+    lines = records[3].value.split(b"\n")
+    lines[at - records[3].head.first] = b'{"type":"novel","v":1,"at_ns":1}'
+    records[3] = msgspec.structs.replace(records[3], value=b"\n".join(lines))
+    _publish_range(workers, {**parts, EVENTS_TOPIC: [records]}, slice(0, None))
     for projection in PROJECTIONS:
         workers.start(projection)
+    for projection in (views.MARKET, views.MINING):
+        _wait(
+            lambda name=projection: f"is stopped at position {at}" in workers.log(name),  # type: ignore[misc]
+            lambda name=projection: workers.log(name)[-3_000:],  # type: ignore[misc]
+        )
+        assert workers.position(projection) == at - 1
+        assert "(novel)" in workers.log(projection)
+        expected = FreshFold(projection).fold_all(list(positioned(log))[: at - 1]).views
+        assert asyncio.run(compare(projection, workers.redis_url, expected)) == []
+        assert workers.processes[projection].poll() is None
+    _wait(lambda: workers.position(views.ACCOUNTS) >= len(log), lambda: workers.log(views.ACCOUNTS))
+    assert set(workers.terminate().values()) == {0}
+    asyncio.run(_recreate_topics(workers.bootstrap))
+    _publish_range(workers, parts, slice(0, None))
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    workers.wait_position(len(log))
+    assert workers.differences(log) == []
+
+
+def test_workers_find_topics_that_come_late_and_those_made_anew(workers: Workers) -> None:
+    log = random_log(27, seconds=2_000, trades=100)
+    asyncio.run(_delete_topics(workers.bootstrap))
+    for projection in PROJECTIONS:
+        workers.start(projection)
+    for projection in PROJECTIONS:
+        _wait(
+            lambda name=projection: "there is no topic" in workers.log(name),  # type: ignore[misc]
+            lambda name=projection: workers.log(name)[-3_000:],  # type: ignore[misc]
+        )
+    asyncio.run(create_topics(workers.bootstrap))
     _publish_range(workers, _parts(log), slice(0, 30))
     workers.wait_position(30 * RECORD_EVENTS)
-    assert set(workers.terminate().values()) == {0}
-    asyncio.run(remake_topics(workers.bootstrap, (EVENTS_TOPIC, POSTINGS_TOPIC)))
+    asyncio.run(_delete_topics(workers.bootstrap))
     for projection in PROJECTIONS:
+        process = workers.processes[projection]
+        _wait(
+            lambda one=process: one.poll() is not None,  # type: ignore[misc]
+            lambda name=projection: workers.log(name)[-3_000:],  # type: ignore[misc]
+        )
+        assert "was deleted" in workers.log(projection)
         workers.start(projection)
+    asyncio.run(create_topics(workers.bootstrap))
     refilled = {
         EVENTS_TOPIC: [event_records(log, (333,))],
         POSTINGS_TOPIC: effect_records(log, (333,)),

@@ -3,6 +3,7 @@
 pandas computes the candles from the tape's text; nothing of our folds is used for what is expected.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from websockets.sync.client import connect
 
+from projections.differences import read_views
 from schemas import accrual, events
 from tests.fixtures.stacks import (
     REAL_TAPE,
@@ -26,12 +28,28 @@ from tests.fixtures.stacks import (
     tape_stack,
     write_synthetic_tape,
 )
+from tests.model.naive_views import Log, decoded, differences
+from tests.model.naive_views_all import RECOMPUTE
+from tests.model.view_logs import as_json
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 MARKET = "DUR-CNY"
-SECONDS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400}
+SECONDS = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "4h": 14400,
+    "1d": 86400,
+    "1w": 604800,
+}
+# 1970-01-05, 00:00 UTC: weeks open on Mondays.
+FIRST_MONDAY = 4 * 86400
 BURN_BPS = 10
+# The naive recomputation goes through the whole log for every user and view.
+NAIVE_EVENTS_MAX = 200_000
 
 
 @pytest.fixture(
@@ -66,12 +84,19 @@ def read_tape(path: Path) -> pd.DataFrame:
     nothing = Decimal(0)
     tape["taker_buy"] = tape.quantity.where(tape.taker_side == "buy", nothing)
     tape["taker_buy_quote"] = tape.quote.where(tape.taker_side == "buy", nothing)
+    tape["burned"] = tape.quantity.map(burn_of)
     return tape
 
 
-def expected_candles(tape: pd.DataFrame, width: int) -> list[dict[str, Decimal]]:
+def burn_of(quantity: Decimal) -> Decimal:
+    """Of one trade, rounded down to the asset's smallest unit."""
+    return Decimal(int(quantity * 10**8) * BURN_BPS // 10_000).scaleb(-8)
+
+
+def expected_candles(tape: pd.DataFrame, interval: str) -> list[dict[str, Decimal]]:
     """From the first trade's interval to the last's; empty ones carry the last close."""
-    grouped = tape.groupby(tape.second // width * width * 1_000)
+    width, start = SECONDS[interval], FIRST_MONDAY if interval == "1w" else 0
+    grouped = tape.groupby(((tape.second - start) // width * width + start) * 1_000)
     frame = pd.DataFrame(
         {
             "open": grouped.price.first(),
@@ -83,6 +108,7 @@ def expected_candles(tape: pd.DataFrame, width: int) -> list[dict[str, Decimal]]
             "trade_count": grouped.size(),
             "taker_buy_volume": grouped.taker_buy.sum(),
             "taker_buy_quote_volume": grouped.taker_buy_quote.sum(),
+            "burned": grouped.burned.sum(),
         }
     )
     dense = frame.reindex(range(frame.index[0], frame.index[-1] + 1, width * 1_000))
@@ -116,7 +142,7 @@ def served_candles(stack: TapeStack, interval: str, start_ms: int) -> list[dict[
 
 @pytest.mark.parametrize("interval", SECONDS)
 def test_every_candle_equals_pandas_on_the_tape(stack: TapeStack, interval: str) -> None:
-    wanted = expected_candles(read_tape(stack.tape), SECONDS[interval])
+    wanted = expected_candles(read_tape(stack.tape), interval)
     served = served_candles(stack, interval, int(wanted[0]["open_time"]))
     got = [{name: Decimal(candle[name]) for name in wanted[0]} for candle in served]
     assert got == wanted
@@ -125,8 +151,7 @@ def test_every_candle_equals_pandas_on_the_tape(stack: TapeStack, interval: str)
 
 def test_burned_total_is_the_sum_of_the_floors(stack: TapeStack) -> None:
     tape = read_tape(stack.tape)
-    floors = sum(int(quantity * 10**8) * BURN_BPS // 10_000 for quantity in tape.quantity)
-    wanted = Decimal(floors).scaleb(-8)
+    wanted = sum(tape.burned)
     first_ms = int(tape.second[0]) // 60 * 60_000
     with httpx.Client(base_url=stack.url("trading")) as client:
         query: dict[str, Any] = {"market": MARKET, "from": first_ms, "limit": 1_000}
@@ -166,6 +191,16 @@ def test_log_has_one_allocation_for_every_second_and_the_index_is_exact(stack: T
 
 def test_views_equal_a_fresh_fold_of_the_log(stack: TapeStack) -> None:
     assert stack.differences(stack.log()) == []
+
+
+@pytest.mark.parametrize("projection", RECOMPUTE)
+def test_views_equal_the_naive_recomputation_of_the_log(stack: TapeStack, projection: str) -> None:
+    """Shares no fold code; the demo stands still once its tape is through."""
+    log = as_json(stack.log())
+    if len(log) > NAIVE_EVENTS_MAX:
+        pytest.skip(f"{len(log):,} events are too many to go through again and again")
+    stored = asyncio.run(read_views(projection, stack.url("redis")))
+    assert differences(RECOMPUTE[projection](Log(log)), decoded(stored)) == []
 
 
 def test_stream_sends_the_last_pulse_and_the_open_candle(stack: TapeStack) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from projections.batch import Batch
 from projections.differences import list_differences
 from projections.folders import folder
 from projections.fresh import FreshFold
@@ -42,13 +43,16 @@ def _records(projection: str, log: Sequence[LedgerEvent], cuts: list[int]) -> li
     return [event_records(log, cuts)]
 
 
-def _worker(projection: str, partition: int, store: MemoryViews) -> PartitionWorker:
+def _worker(projection: str, partition: int, store: MemoryViews) -> PartitionWorker[Batch]:
     return PartitionWorker(
-        partition=partition, folder=folder(projection), store=store, new_epoch=lambda: "e"
+        partition=partition,
+        folder=folder(projection, partition),
+        store=store,
+        new_epoch=lambda: "e",
     )
 
 
-def _fold(
+def fold_records(
     projection: str, partitions: list[list[Record]], *, restart_every: int, resend: int
 ) -> MemoryViews:
     """restart_every: records after which a new worker reloads. resend: records given once more."""
@@ -61,8 +65,8 @@ def _fold(
                 if at % restart_every == 0:
                     worker = _worker(projection, partition, store)
                 for again in records[max(0, at - resend) : at + 1]:
-                    await worker.receive(again)
-                await worker.receive(record)
+                    await worker.receive([again])
+                await worker.receive([record])
 
     asyncio.run(fold_all())
     return store
@@ -74,7 +78,7 @@ def test_where_batches_are_cut_changes_no_view(
     projection: str, log: list[LedgerEvent], cuts: list[int]
 ) -> None:
     whole = FreshFold(projection).fold_all(positioned(log))
-    cut = _fold(projection, _records(projection, log, cuts), restart_every=10**9, resend=0)
+    cut = fold_records(projection, _records(projection, log, cuts), restart_every=10**9, resend=0)
     assert list_differences(whole.views, cut.views) == []
 
 
@@ -84,8 +88,8 @@ def test_reloaded_worker_goes_on_identically_whatever_is_sent_again(
     projection: str, log: list[LedgerEvent], cuts: list[int], restart_every: int, resend: int
 ) -> None:
     records = _records(projection, log, cuts)
-    straight = _fold(projection, records, restart_every=10**9, resend=0)
-    restarted = _fold(projection, records, restart_every=restart_every, resend=resend)
+    straight = fold_records(projection, records, restart_every=10**9, resend=0)
+    restarted = fold_records(projection, records, restart_every=restart_every, resend=resend)
     assert list_differences(straight.views, restarted.views) == []
     assert straight.feeds == restarted.feeds
     assert straight.checkpoints == restarted.checkpoints
@@ -95,7 +99,7 @@ def test_reloaded_worker_knows_the_ticker_window_of_the_last_day() -> None:
     log = random_log(12, seconds=100_000, trades=300)
     records = _records(views.MARKET, log, [2_999])
     whole = FreshFold(views.MARKET).fold_all(positioned(log))
-    restarted = _fold(views.MARKET, records, restart_every=1, resend=0)
+    restarted = fold_records(views.MARKET, records, restart_every=1, resend=0)
     assert list_differences(whole.views, restarted.views) == []
 
 
@@ -124,9 +128,11 @@ def _merge(opened: int, minutes: list[Candle]) -> Candle:
     )
 
 
-@given(log=logs)
-def test_every_interval_is_the_merge_of_its_minutes(log: list[LedgerEvent]) -> None:
-    stored = FreshFold(views.MARKET).fold_all(positioned(log))
+@given(log=logs, percent=st.integers(1, 100))
+def test_every_interval_is_the_merge_of_its_minutes_at_every_cut(
+    log: list[LedgerEvent], percent: int
+) -> None:
+    stored = FreshFold(views.MARKET).fold_all(positioned(log[: len(log) * percent // 100]))
     minutes: dict[str, dict[int, list[Candle]]] = {interval: {} for interval in INTERVAL_SECONDS}
     for minute in _candles(stored, "1m"):
         for interval, merged in minutes.items():

@@ -7,7 +7,7 @@ from collections import Counter
 from domain.effects import effects_of
 from domain.postings import UserPosting, postings_of
 from schemas import commands
-from schemas.effects import BalanceChange, ContributionChange
+from schemas.effects import BalanceChange, ContributionChange, Fill, OrderChange, OrderTerms
 from schemas.events import (
     AccountOpened,
     AccrualSettled,
@@ -15,6 +15,8 @@ from schemas.events import (
     ContributionAdjusted,
     ContributionExpired,
     ContributionGranted,
+    OrderCancelled,
+    OrderPlaced,
     OrderReduced,
     TradeExecuted,
 )
@@ -61,6 +63,43 @@ def test_a_shrunk_order_gives_back() -> None:
     (reduced,) = of_kind(story().log, OrderReduced)
     (effect,) = effects_of(1, reduced)
     assert effect.balances == (BalanceChange("CNY", 75, -75),)
+
+
+def test_a_placement_tells_the_whole_order() -> None:
+    placed = of_kind(story().log, OrderPlaced)[0]
+    (effect,) = effects_of(1, placed)
+    terms = OrderTerms(
+        placed.client_order_id, "DUR-CNY", placed.side, "limit", "gtc", False, placed.price_minor
+    )
+    assert effect.order == OrderChange(
+        order_id=placed.order_id, leaves_minor=placed.quantity_minor, terms=terms
+    )
+    assert effect.fill is None
+
+
+def test_a_trade_tells_each_side_its_fill_and_what_its_order_still_wants() -> None:
+    (trade,) = of_kind(story().log, TradeExecuted)
+    buyer, seller = effects_of(9, trade)
+    assert trade.taker_side == "buy"
+    assert buyer.order == OrderChange(
+        order_id=trade.taker_order_id, leaves_minor=trade.taker_leaves_minor
+    )
+    assert seller.order == OrderChange(
+        order_id=trade.maker_order_id, leaves_minor=trade.maker_leaves_minor
+    )
+    # 200 DUR at 100, of which 2 burn; each side's fee is 1 of what it receives.
+    assert buyer.fill == Fill(trade.trade_id, "DUR-CNY", "buy", "taker", 100, 200, 200, 1, 2)
+    assert seller.fill == Fill(trade.trade_id, "DUR-CNY", "sell", "maker", 100, 200, 200, 1, 2)
+
+
+def test_an_order_that_ends_or_shrinks_tells_what_is_left_and_why() -> None:
+    log = story().log
+    (reduced,) = of_kind(log, OrderReduced)
+    (shrunk,) = effects_of(1, reduced)
+    assert shrunk.order == OrderChange(order_id=reduced.order_id, leaves_minor=reduced.leaves_minor)
+    cancelled = of_kind(log, OrderCancelled)[0]
+    (ended,) = effects_of(1, cancelled)
+    assert ended.order == OrderChange(order_id=cancelled.order_id, cancelled=cancelled.reason)
 
 
 def test_effects_tell_how_weight_and_entry_change() -> None:

@@ -106,13 +106,13 @@ def _partitions(url: str) -> list[tuple[int, int]]:
 def test_the_newest_migration_is_the_version_that_parts_require() -> None:
     scripts = ScriptDirectory(str(provisioning.MIGRATIONS))
     assert scripts.get_current_head() == SCHEMA_VERSION
-    assert [step.revision for step in scripts.walk_revisions()] == ["0002", "0001"]
+    assert [step.revision for step in scripts.walk_revisions()] == ["0003", "0002", "0001"]
 
 
 def test_a_run_tells_what_it_did_and_the_second_does_nothing(empty_database: str) -> None:
     first = provision(empty_database, **PASSWORDS)
     assert (first.before, first.after) == (None, SCHEMA_VERSION)
-    assert [step.split(":")[0] for step in first.applied] == ["0001", "0002"]
+    assert [step.split(":")[0] for step in first.applied] == ["0001", "0002", "0003"]
     second = provision(empty_database, **PASSWORDS)
     assert (second.before, second.applied) == (SCHEMA_VERSION, [])
 
@@ -186,7 +186,7 @@ def test_several_runs_at_once_make_one_schema(empty_database: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         applied = sorted(pool.map(run, range(4)))
-    assert [len(steps) for steps in applied] == [0, 0, 0, 2]
+    assert [len(steps) for steps in applied] == [0, 0, 0, 3]
     assert len(_partitions(empty_database)) == 2
 
 

@@ -61,3 +61,16 @@ def test_the_list_of_started_stacks_is_bounded(tmp_path: Path) -> None:
     for number in range(CURRENT_STACKS_MAX + 5):
         remember_started(DataDir(tmp_path / str(number)), tmp_path)
     assert len(started_stacks(tmp_path)) == CURRENT_STACKS_MAX
+
+
+def test_secrets_that_an_older_program_did_not_make_are_added(tmp_path: Path) -> None:
+    data_dir = open_data_dir(tmp_path)
+    path = data_dir.root / "secrets.json"
+    made = msgspec.json.decode(msgspec.json.encode(load_secrets(data_dir)))
+    old = {name: made[name] for name in made if not name.startswith("history_")}
+    path.write_bytes(msgspec.json.encode(old))
+    completed = load_secrets(data_dir)
+    assert completed.history_writer and completed.history_reader != completed.history_writer
+    assert (completed.postgres_owner, completed.redis) == (old["postgres_owner"], old["redis"])
+    assert load_secrets(data_dir) == completed
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

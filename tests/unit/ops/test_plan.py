@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ops.config import Config, Ports
@@ -48,12 +49,20 @@ def test_each_part_gets_its_own_role_and_nobody_elses_password(tmp_path: Path) -
     assert urls["migrate"] == EXTERNAL.postgres_url
     assert urls["engine"] == f"postgresql://durian_log_writer:{secrets.log_writer}@db:5/ledger"
     assert urls["relay"] == f"postgresql://durian_log_reader:{secrets.log_reader}@db:5/ledger"
+    histories = {part.name: part.environment.get("DURIAN_HISTORY_URL", "") for part in plan.parts}
+    writer = f"postgresql://durian_history_writer:{secrets.history_writer}@db:5/trading_db"
+    reader = f"postgresql://durian_history_reader:{secrets.history_reader}@db:5/trading_db"
+    assert histories["projector-history"] == writer
+    assert histories["api"] == reader
+    assert histories["migrate"] == "postgresql://boss:pw@db:5/trading_db"
+    assert histories["engine"] == histories["projector-market"] == ""
     # Gateways read in the log's head row which engine leads.
     assert urls["api"] == urls["stream"] == urls["relay"]
     for part in plan.parts:
         told = " ".join((*part.environment.values(), *part.argv))
         assert ("boss:pw" in told) == (part.name == "migrate")
         assert (secrets.log_writer in told) == (part.name in ("migrate", "engine"))
+        assert (secrets.history_writer in told) == (part.name in ("migrate", "projector-history"))
 
 
 def test_services_have_an_address_each(tmp_path: Path) -> None:
@@ -81,3 +90,15 @@ def test_a_ledger_does_not_change_its_genesis(tmp_path: Path) -> None:
     _plan(tmp_path, genesis=b"{}")
     with pytest.raises(UsageError, match="another genesis"):
         _plan(tmp_path, genesis=b"[]")
+
+
+def test_history_has_its_own_server_if_that_is_configured(tmp_path: Path) -> None:
+    data_dir = open_data_dir(tmp_path)
+    config = msgspec.structs.replace(EXTERNAL, history_url="postgresql://h:pw@other:7/deep")
+    with contextlib.closing(PortReservations()) as held:
+        plan = plan_stack(config, StackOptions(data_dir=tmp_path), data_dir, held)
+    url = _part(plan, "projector-history").environment["DURIAN_HISTORY_URL"]
+    assert url.startswith("postgresql://durian_history_writer:") and url.endswith("@other:7/deep")
+    assert _part(plan, "migrate").environment["DURIAN_HISTORY_URL"] == config.history_url
+    published = _part(plan, "postgres").addresses["history"]["url"]
+    assert published.startswith("postgresql://durian_history_reader:")

@@ -1,6 +1,7 @@
 """Burn minutes: one for every minute, cumulative over the market's life."""
 
-from projections.burns import add_trade, close_due, open_minute
+from projections.burns import add_reserve_burn, add_trade, close_due, open_minute
+from schemas.events import AssetBurned
 from schemas.views import BurnMinute
 from tests.fixtures.ledger_logs import trade_event
 
@@ -26,6 +27,17 @@ def test_minutes_without_trades_have_a_record_with_the_cumulative_total() -> Non
         (60, 0, 2, True),
         (120, 0, 2, False),
     ]
+
+
+def test_reserve_burns_are_no_trades() -> None:
+    minute = open_minute(MINUTE, 5)
+    burned = AssetBurned(
+        at_ns=0, asset_id="DUR", source="reserve", amount_minor=3, burned_total_minor=9
+    )
+    add_reserve_burn(minute, burned, 7)
+    assert minute == BurnMinute(
+        open_second=MINUTE, burned=3, trade_count=0, cumulative=8, last_position=7
+    )
 
 
 def test_minute_stays_open_until_its_end() -> None:

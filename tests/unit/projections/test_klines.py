@@ -1,6 +1,6 @@
 """Candles: counting trades, closing by log time, dense intervals."""
 
-from projections.klines import add_trade, close_due, open_candles
+from projections.klines import add_trade, close_due, open_candles, whole
 from schemas.views import INTERVAL_SECONDS, Candle
 from tests.fixtures.ledger_logs import trade_event
 
@@ -29,12 +29,12 @@ def test_every_interval_opens_at_its_own_boundary() -> None:
 
 def test_trades_are_counted_in_every_interval() -> None:
     candles = open_candles(MONDAY, 700)
-    add_trade(candles, trade_event(second=MONDAY, price=700, quantity=3, burned=1), 10)
-    add_trade(candles, trade_event(second=MONDAY + 1, price=900, quantity=2), 14)
+    add_trade(candles["1m"], trade_event(second=MONDAY, price=700, quantity=3, burned=1), 10)
+    add_trade(candles["1m"], trade_event(second=MONDAY + 1, price=900, quantity=2), 14)
     sale = trade_event(second=MONDAY + 2, price=600, quantity=5, taker_side="sell")
-    add_trade(candles, sale, 18)
-    for candle in candles.values():
-        assert candle == Candle(
+    add_trade(candles["1m"], sale, 18)
+    for interval in candles:
+        assert whole(candles, interval) == Candle(
             open_second=MONDAY,
             open=700,
             high=900,
@@ -62,7 +62,7 @@ def test_candle_closes_at_its_end_and_not_before() -> None:
 
 def test_empty_candles_carry_the_last_close_without_positions() -> None:
     candles = open_candles(MONDAY, 700)
-    add_trade(candles, trade_event(second=MONDAY, price=650, quantity=3), 10)
+    add_trade(candles["1m"], trade_event(second=MONDAY, price=650, quantity=3), 10)
     closed = _closed(candles, MONDAY + 240, "1m")
     assert [candle.open_second - MONDAY for candle in closed] == [0, 60, 120, 180]
     assert closed[2] == Candle(
@@ -72,11 +72,32 @@ def test_empty_candles_carry_the_last_close_without_positions() -> None:
 
 def test_candle_with_trades_opens_at_its_first_trade_not_at_the_carried_close() -> None:
     candles = open_candles(MONDAY, 700)
-    add_trade(candles, trade_event(second=MONDAY, price=650, quantity=3), 10)
+    add_trade(candles["1m"], trade_event(second=MONDAY, price=650, quantity=3), 10)
     _closed(candles, MONDAY + 60, "1m")
-    add_trade(candles, trade_event(second=MONDAY + 70, price=800, quantity=1), 20)
+    add_trade(candles["1m"], trade_event(second=MONDAY + 70, price=800, quantity=1), 20)
     minute = candles["1m"]
     assert (minute.open, minute.high, minute.low, minute.close) == (800, 800, 800, 800)
+
+
+def test_larger_candle_shows_the_closed_minutes_and_the_open_one() -> None:
+    candles = open_candles(MONDAY, 700)
+    add_trade(candles["1m"], trade_event(second=MONDAY, price=650, quantity=3, burned=1), 10)
+    _closed(candles, MONDAY + 60, "1m")
+    assert whole(candles, "5m") is candles["5m"]
+    add_trade(candles["1m"], trade_event(second=MONDAY + 61, price=900, quantity=2), 20)
+    shown = whole(candles, "5m")
+    assert (shown.open, shown.high, shown.low, shown.close) == (650, 900, 650, 900)
+    assert (shown.volume, shown.trade_count, shown.burned) == (5, 2, 1)
+    assert (shown.first_position, shown.last_position, shown.closed) == (10, 20, False)
+    (closed,) = _closed(candles, MONDAY + 300, "5m")
+    shown.closed = True
+    assert closed == shown
+
+
+def test_minutes_may_be_folded_alone() -> None:
+    candles = open_candles(MONDAY, 700, ["1m"])
+    add_trade(candles["1m"], trade_event(second=MONDAY, price=650, quantity=3), 10)
+    assert [name for name, _ in close_due(candles, MONDAY + 3_600)] == ["1m"] * 60
 
 
 def test_week_closes_on_monday() -> None:

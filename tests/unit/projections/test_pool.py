@@ -74,6 +74,45 @@ def test_only_the_newest_second_of_a_batch_is_pulsed() -> None:
     assert fold.drain().publications == []
 
 
+def _pulse(builder: LogBuilder) -> Pulse | None:
+    stored = FreshFold(views.MINING).fold_all(positioned(builder.log))
+    content = stored.views.get((DB, views.PULSE_KEY))
+    return msgspec.json.decode(content, type=Pulse) if content else None  # type: ignore[arg-type]
+
+
+def test_pulse_is_a_view_of_the_newest_second_with_the_prices_so_far() -> None:
+    assert _pulse(LogBuilder(genesis_second=GENESIS)) is None
+    builder = _mined(10)
+    builder.trade(price=10_000, quantity=1_000)
+    pulse = _pulse(builder)
+    assert pulse is not None
+    assert (pulse.second, pulse.prices) == (builder.second, {"DUR-CNY": "1.00000000"})
+
+
+def test_quiet_fold_shows_a_pulse_and_publishes_none() -> None:
+    builder = _mined(70)
+    fold = PoolFold(quiet=True)
+    for position, event in positioned(builder.log):
+        fold.fold(position, event)
+    batch = fold.drain()
+    assert batch.publications == []
+    assert (DB, views.PULSE_KEY) in batch.strings
+    assert batch.fields[DB, views.offsets_key(views.MINING)] == {"mining": b"2"}
+
+
+def test_marks_cover_minutes_in_which_nothing_is_allocated() -> None:
+    builder = LogBuilder(genesis_second=GENESIS + 30)
+    builder.pass_seconds(100)
+    builder.open_users("maker")
+    builder.pass_seconds(60)
+    stored = FreshFold(views.MINING).fold_all(positioned(builder.log)).views[DB, views.MARKS_KEY]
+    assert isinstance(stored, dict)
+    # The first minute is half a minute long; nobody had weight before the third.
+    assert [int(second) - GENESIS for second in stored] == [0, 60, 120]
+    assert [stored[str(GENESIS + minute)] for minute in (0, 60)] == [b"0", b"0"]
+    assert stored[str(GENESIS + 120)] != b"0"
+
+
 def test_pool_is_published_once_a_minute() -> None:
     builder = _mined(150)
     stored = FreshFold(views.MINING).fold_all(positioned(builder.log))

@@ -4,11 +4,11 @@ import msgspec
 
 from domain.effects import effects_of
 from projections.fresh import FreshFold
-from projections.users import UsersFold
+from projections.users import StoredUser, UsersFold
 from schemas import views
 from schemas.effects import BalanceChange, UserEffect
 from schemas.views import AccountPublication, AccountView, ContributionView
-from tests.fixtures.ledger_logs import positioned, random_log
+from tests.fixtures.ledger_logs import LOT, LogBuilder, positioned, random_log
 
 
 def _deposit(position: int, user_id: str) -> UserEffect:
@@ -52,7 +52,7 @@ def test_weights_rank_users_and_forget_those_without() -> None:
 def test_one_publication_per_touched_user_with_the_newest_state() -> None:
     fold = UsersFold()
     for user_id in fold.unknown(["a", "b", "a"]):
-        fold.adopt(user_id, None, None)
+        fold.adopt(user_id)
     for position, user_id in enumerate("aba", 1):
         fold.fold(_deposit(position, user_id))
     entries = fold.drain().publications
@@ -61,10 +61,44 @@ def test_one_publication_per_touched_user_with_the_newest_state() -> None:
     assert shown.account.balances["DUR"].available == 10
 
 
+def test_publication_tells_the_orders_and_fills_of_its_batch() -> None:
+    builder = LogBuilder()
+    builder.pass_seconds(1)
+    builder.open_users("maker", "taker")
+    builder.order("maker", "sell", 10_000, 50)
+    builder.order("taker", "buy", 10_000, 20)
+    stored = FreshFold(views.ACCOUNTS).fold_all(positioned(builder.log))
+    told = {
+        entry.user: msgspec.json.decode(entry.data, type=AccountPublication)
+        for feed in stored.feeds.values()
+        for entry in feed
+    }
+    (taken,), (made,) = told["taker"].orders, told["maker"].orders
+    assert (taken.closed, taken.filled, made.closed) == ("filled", 20 * LOT, None)
+    assert (made.leaves, made.filled) == (30 * LOT, 20 * LOT)
+    assert [fill.role for user in ("taker", "maker") for fill in told[user].fills] == [
+        "taker",
+        "maker",
+    ]
+    orders = stored.views[views.TRADING_DB, views.orders_key("maker")]
+    assert isinstance(orders, dict)
+    assert list(orders) == [str(made.order_id)]
+    assert (views.TRADING_DB, views.orders_key("taker")) not in stored.views
+
+
+def test_quiet_fold_publishes_nothing() -> None:
+    fold = UsersFold(quiet=True)
+    fold.adopt("a")
+    fold.fold(_deposit(1, "a"))
+    batch = fold.drain()
+    assert batch.publications == []
+    assert (views.TRADING_DB, views.account_key("a")) in batch.strings
+
+
 def test_users_not_needed_lately_are_forgotten_after_the_batch() -> None:
     fold = UsersFold(cached_max=2)
     for user_id in fold.unknown("abc"):
-        fold.adopt(user_id, None, None)
+        fold.adopt(user_id)
     for position, user_id in enumerate("abc", 1):
         fold.fold(_deposit(position, user_id))
     fold.drain()
@@ -73,6 +107,7 @@ def test_users_not_needed_lately_are_forgotten_after_the_batch() -> None:
 
 def test_view_that_already_holds_an_effect_stays_as_it_is() -> None:
     fold = UsersFold()
-    fold.adopt("a", AccountView(user_id="a", balances={}, offset=3, position=9), None)
+    account = AccountView(user_id="a", balances={}, offset=3, position=9)
+    fold.adopt("a", StoredUser(account=account))
     fold.fold(_deposit(9, "a"))
     assert fold.drain().publications == []

@@ -5,6 +5,9 @@ import pytest
 from schemas.effects import (
     BalanceChange,
     ContributionChange,
+    Fill,
+    OrderChange,
+    OrderTerms,
     UserEffect,
     decode_effect,
     encode_effect,
@@ -25,8 +28,7 @@ def test_a_users_partition_never_changes(user_id: str, partition: int) -> None:
     [
         (
             UserEffect(position=1, at_ns=2, user_id="a", event_type="account_opened"),
-            b'{"position":1,"at_ns":2,"user_id":"a","event_type":"account_opened","balances":[],'
-            b'"contribution":null}',
+            b'{"position":1,"at_ns":2,"user_id":"a","event_type":"account_opened"}',
         ),
         (
             UserEffect(
@@ -38,9 +40,29 @@ def test_a_users_partition_never_changes(user_id: str, partition: int) -> None:
             ),
             b'{"position":1,"at_ns":2,"user_id":"a","event_type":"accrual_settled",'
             b'"balances":[["DUR",1000000000000000000000000000000,-5]],'
-            b'"contribution":{"weight_delta":0,"settled_minor":1000000000000000000000000000000,'
-            b'"entry_index":1237940039285380274899124224,"entry_fraction":7,"grant_id":null,'
-            b'"grant_weight":0,"source":null,"expires_second":null}}',
+            b'"contribution":{"settled_minor":1000000000000000000000000000000,'
+            b'"entry_index":1237940039285380274899124224,"entry_fraction":7}}',
+        ),
+        (
+            UserEffect(
+                position=1, at_ns=2, user_id="a", event_type="order_placed",
+                order=OrderChange(
+                    order_id=7, leaves_minor=50,
+                    terms=OrderTerms("c", "DUR-CNY", "buy", "market", "ioc", False, None),
+                ),
+            ),
+            b'{"position":1,"at_ns":2,"user_id":"a","event_type":"order_placed","order":'
+            b'{"order_id":7,"leaves_minor":50,'
+            b'"terms":["c","DUR-CNY","buy","market","ioc",false,null]}}',
+        ),
+        (
+            UserEffect(
+                position=1, at_ns=2, user_id="a", event_type="trade_executed",
+                order=OrderChange(order_id=7),
+                fill=Fill(3, "DUR-CNY", "sell", "maker", 100, 50, 5000, 5, 1),
+            ),
+            b'{"position":1,"at_ns":2,"user_id":"a","event_type":"trade_executed",'
+            b'"order":{"order_id":7},"fill":[3,"DUR-CNY","sell","maker",100,50,5000,5,1]}',
         ),
     ],
 )  # fmt: skip

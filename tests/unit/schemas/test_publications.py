@@ -3,6 +3,7 @@
 import msgspec
 
 from schemas import publications, views
+from schemas.events import AssetBurned
 
 MARKET = views.MarketView(
     market_id="DUR-CNY", base_asset="DUR", quote_asset="CNY", base_scale=3, quote_scale=2,
@@ -59,6 +60,35 @@ def test_trade_and_burns_are_published_in_whole_units() -> None:
         "cumulative": "2.000",
         "closed": False,
     }
+
+
+def test_depth_and_its_changes_are_pairs_of_price_and_quantity() -> None:
+    depth = views.DepthView(
+        market_id="DUR-CNY", bids=(views.DepthLevel(90, 1_500, 2),), asks=(), position=7
+    )
+    assert publications.depth(depth, MARKET) == publications.Depth(
+        bids=(("0.90", "1.500"),), asks=()
+    )
+    change = publications.depth_change([], [(100, 0), (110, 5)], MARKET, previous=3)
+    assert msgspec.json.encode(change) == (
+        b'{"bids":[],"asks":[["1.00","0"],["1.10","0.005"]],"previous":3}'
+    )
+
+
+def test_burn_names_its_trade_unless_the_reserve_burned() -> None:
+    burned = AssetBurned(
+        at_ns=7_000_000, asset_id="DUR", source="trade", user_id="u", market_id="DUR-CNY",
+        trade_id=4, amount_minor=2, burned_total_minor=9,
+    )  # fmt: skip
+    assert msgspec.to_builtins(publications.burn(burned, 12, 3)) == {
+        "source": "trade", "trade_id": 4, "time": 7, "asset": "DUR", "burned": "0.002",
+        "burned_total": "0.009", "position": 12,
+    }  # fmt: skip
+    reserve = AssetBurned(
+        at_ns=7_000_000, asset_id="DUR", source="reserve", amount_minor=2, burned_total_minor=9
+    )
+    shown = msgspec.to_builtins(publications.burn(reserve, 12, 3))
+    assert (shown["source"], "trade_id" in shown) == ("reserve", False)
 
 
 def test_ticker_tells_a_falling_price_with_its_sign() -> None:

@@ -1,0 +1,111 @@
+"""Two generations' rows up to a position: digests of both, and what only one of them has.
+
+Rows never change and are appended in the log's order, so a comparison can be continued from where
+it ended, as far as both have come.
+"""
+
+from projections.differences import Difference
+from projections.digest import Digest
+from projections.generations import Comparison
+from projections.history.copying import TABLES
+from projections.history.schema import schema_of
+from projections.history.store import Connection
+
+DIFFERENCES_MAX = 100
+
+
+class Comparing:
+    """position: both are compared up to it. differing: rows that only one of the two has.
+
+    is_compared: not, if the old one was lost, so that there is nothing to compare with.
+    """
+
+    def __init__(self, *, old: str, new: str) -> None:
+        self.old = old
+        self.new = new
+        self.position = 0
+        self.differing = 0
+        self.is_compared = True
+        self._digests = {old: Digest(), new: Digest()}
+        self._differences: list[Difference] = []
+
+    async def advance(self, connection: Connection, position: int) -> None:
+        """Compare the rows beyond `position` so far, up to this one; all of it or nothing."""
+        if position <= self.position:
+            return
+        digests = {name: digest.copy() for name, digest in self._digests.items()}
+        differing, listed = 0, list[Difference]()
+        for table in TABLES:
+            for name, digest in digests.items():
+                await self._scan(connection, digest, self._select(name, table, position), table)
+            if digests[self.old].hex() != digests[self.new].hex():
+                count, found = await self._differ(connection, table, position)
+                differing += count
+                listed += found
+        self._digests, self.position = digests, position
+        self.differing += differing
+        self._differences = (self._differences + listed)[:DIFFERENCES_MAX]
+
+    async def take_new(self, connection: Connection, position: int) -> None:
+        """The digest of the new one alone."""
+        self.is_compared = False
+        for table in TABLES:
+            select = self._select(self.new, table, position)
+            await self._scan(connection, self._digests[self.new], select, table)
+        self.position = position
+
+    def comparison(self, *, switched: bool, held_ms: float) -> Comparison:
+        """entries: rows of the old one."""
+        return Comparison(
+            positions=(self.position,),
+            is_compared=self.is_compared,
+            old_digest=self._digests[self.old].hex() if self.is_compared else "",
+            new_digest=self._digests[self.new].hex(),
+            entries=self._digests[self.old].entries,
+            differing=self.differing,
+            differences=tuple(self._differences),
+            switched=switched,
+            held_ms=held_ms,
+        )
+
+    async def _scan(self, connection: Connection, digest: Digest, select: str, table: str) -> None:
+        name, rest = table.encode(), b""
+        async with connection.cursor().copy(f"COPY ({select}) TO STDOUT".encode()) as copy:
+            async for block in copy:
+                *whole, rest = (rest + bytes(block)).split(b"\n")
+                for row in whole:
+                    digest.add(name, row)
+
+    async def _differ(
+        self, connection: Connection, table: str, position: int
+    ) -> tuple[int, list[Difference]]:
+        """How many rows only one has, and the first of them; both of one position are one line."""
+        total, pairs = 0, dict[int, list[list[str]]]()
+        for side, (mine, other) in enumerate(((self.old, self.new), (self.new, self.old))):
+            ours, theirs = (self._select(name, table, position) for name in (mine, other))
+            statement = (
+                f"SELECT position, r::text, count(*) OVER () FROM ({ours} EXCEPT ALL {theirs})"
+                f" AS r ORDER BY position LIMIT {DIFFERENCES_MAX}"
+            )
+            rows = await (await connection.execute(statement.encode())).fetchall()
+            total += rows[0][2] if rows else 0
+            for at, text, _ in rows:
+                pairs.setdefault(at, [[], []])[side].append(text)
+        listed = []
+        for at, (found, expected) in sorted(pairs.items()):
+            for row in range(max(len(found), len(expected))):
+                difference = Difference(
+                    database=0,
+                    key=table,
+                    field=str(at),
+                    expected=expected[row] if row < len(expected) else None,
+                    found=found[row] if row < len(found) else None,
+                )
+                listed.append(difference)
+        return total, listed
+
+    def _select(self, generation: str, table: str, position: int) -> str:
+        return (
+            f"SELECT {TABLES[table].columns} FROM {schema_of(generation)}.{table}"
+            f" WHERE position > {self.position} AND position <= {position}"
+        )
