@@ -21,6 +21,8 @@ REFRESH_PER_SECOND = 8
 PROGRESS_WIDTH = 40
 # mark, name, state; what is left of the line is for the address or the part's own words.
 COLUMN_WIDTHS = (1, 18, 10, 10)
+# How parts begin to say what is wrong with them while they are ready: projectors, the relay.
+_TROUBLES = ("stopped at ", "waits: ", "Kafka does not answer", "PostgreSQL does not answer")
 _STYLES = {
     "waiting": "dim",
     "starting": "yellow",
@@ -103,13 +105,14 @@ def _row(part: PartStatus) -> tuple[Text | Spinner, Text, Text, Text]:
 
 
 def _plain_lines(status: StackStatus) -> list[tuple[str, str]]:
-    # A part's own words are left out but for a failure's: they would be a line every second.
+    # Of a part's own words only those of trouble are shown: others would be a line every second.
     lines = [(notice, notice) for notice in status.notices]
     for part in status.parts:
         if part.state == "waiting":
             continue
         restarts = f"restart {part.restarts}" if part.restarts else ""
-        detail = part.text if part.state == "failed" else " ".join(_places(part))
+        is_trouble = part.state == "failed" or part.text.startswith(_TROUBLES)
+        detail = part.text if is_trouble else " ".join(_places(part))
         words = (f"{part.name:<18}", f"{part.state:<9}", restarts, detail)
         lines.append((part.name, " ".join(word for word in words if word).rstrip()))
     return lines

@@ -14,6 +14,7 @@ from ops.config import Config, require
 from ops.logs import configure_logs
 from ops.metrics_server import serve_metrics
 from ops.notify import Notifier
+from ops.relaying import quiet_driver
 from ops.wiring import stop_on_signals
 from projections.agents import run_worker
 from projections.desk import Listener, ViewSource, WorkerSettings
@@ -43,8 +44,7 @@ class Store(ViewStore[Any], Protocol):
 async def run_projection(config: Config, projection: str, *, instance: int = 0) -> None:
     """Fold a projection until SIGTERM or SIGINT; a crash ends the process with exit code 1."""
     configure_logs(config)
-    # A thousand lines a second while there is no topic, of which we tell once.
-    logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
+    quiet_driver()
     stop = asyncio.Event()
     stop_on_signals(stop.set)
     metrics = ProjectionMetrics(projection, now_ns=time.time_ns)

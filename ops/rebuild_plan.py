@@ -33,13 +33,14 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 async def outlook(config: Config, plan: Plan) -> list[Outlook]:
     """In the plan's order. Raises StoreUnavailable, ViewsUnavailable."""
-    head, found, pieces = await log_head(config), [], []
+    found, pieces = [], []
     for name in plan.names:
         store = open_generations(config, name)
         try:
             known = await store.generations()
             live = next(one for one in known if one.state == "live")
             size = await store.size(live.name)
+            head = await log_head(config)  # after the views, which may go on
         finally:
             await store.close()
         action, starts = _action(plan, known)

@@ -8,7 +8,8 @@ live views are held is short.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -85,7 +86,7 @@ class Building:
         self.starts: tuple[int, ...] = ()
         self.targets: tuple[int, ...] = ()
 
-    async def aim(self, head: int) -> None:
+    async def aim(self, log_end: Callable[[], Awaitable[int]]) -> None:
         """Up to where the live views are; up to the log's end if there are none.
 
         Raises RebuildRefused if the live views hold more than the log.
@@ -95,6 +96,8 @@ class Building:
         self.live = live.name
         self.starts = positions_of(found[self.generation])
         self.targets = positions_of(live)
+        # Asked after the views: they go on, and may hold what is not an instant old.
+        head = await log_end()
         if max(self.targets) > head:
             raise RebuildRefused(
                 f"{self.name}: the live views are at position {max(self.targets)}, but the log ends"
@@ -123,13 +126,12 @@ async def rebuild(config: Config, plan: Plan, tasks: Tasks) -> AsyncIterator[Reb
     was folded until then is kept, and the next rebuild goes on with it.
     """
     record = await asyncio.to_thread(_open_record, config)
-    head = await log_head(config)
     async with contextlib.AsyncExitStack() as opened:
         builds = [await _begin(config, plan, name, opened) for name in plan.names]
         began = time.monotonic()
         try:
             for build in builds:
-                await build.aim(head)
+                await build.aim(partial(log_head, config))
             pieces = [piece for build in builds for piece in build.pieces()]
             await fold_in_processes(config, pieces, plan.source, plan.workers, tasks)
             folded_s = time.monotonic() - began

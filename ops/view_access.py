@@ -16,21 +16,24 @@ import msgspec
 from ops.commands.options import find_stack
 from ops.config import Config, load_config, require
 from ops.errors import UsageError
+from ops.history_access import history_config
 from ops.log_access import log_config
 from ops.servers import postgres
 from ops.status import running_state
 from projections.folders import Folder, folder
 from projections.generations import GenerationStore
+from projections.history.folder import HistoryFolder
+from projections.history.generations import HistoryGenerations
 from projections.redis_generations import RedisGenerations, Who
 from schemas.records import POSTINGS_PARTITIONS
-from schemas.views import ACCOUNTS, HOME_DB
+from schemas.views import ACCOUNTS, HISTORY, HOME_DB
 
 TOKEN_BYTES = 4
 
 
 def projection_names() -> tuple[str, ...]:
     """Every projection that can be rebuilt, in the order in which they are."""
-    return tuple(HOME_DB)
+    return (*HOME_DB, HISTORY)
 
 
 def chosen_projections(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -43,12 +46,14 @@ def chosen_projections(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def views_config(data: Path | None, *, role: str = postgres.LOG_WRITER) -> Config:
-    """The configuration of a client of views and log, the log as `role`.
+    """The configuration of a client of views and log, the log as `role`, the history as its owner.
 
     Addresses of the environment are taken as they are. Raises ServerUnavailable if there are none.
     """
     is_given = bool(load_config().postgres_url)
+    history = history_config(data, role=postgres.OWNER)
     config = log_config(data, role=role)
+    config = msgspec.structs.replace(config, history_url=history.history_url)
     status = None if is_given else running_state(find_stack(data))
     if status is None:
         return config
@@ -85,11 +90,15 @@ def now_text() -> str:
 
 def open_generations(config: Config, projection: str) -> GenerationStore:
     """The generations of a projection; close() them. Raises UsageError without an address."""
+    if projection == HISTORY:
+        return HistoryGenerations(require(config, "history_url"))
     return RedisGenerations(projection, require(config, "redis_url"), somebody())
 
 
 def quiet_folder(projection: str, partition: int) -> Folder[Any]:
     """A folder for a rebuild: it publishes nothing."""
+    if projection == HISTORY:
+        return HistoryFolder()
     return folder(projection, partition, quiet=True)
 
 

@@ -19,6 +19,7 @@ from faust.types import TP
 from mode import CrashingSupervisor
 
 from projections.desk import Desk, Listener, ViewSource, WorkerSettings
+from projections.errors import KafkaAway
 from projections.partition import Record
 from projections.seeking import offsets_after
 from projections.topic_watch import wait_for_topic, watch_topic
@@ -38,8 +39,38 @@ POLL_RECORDS_MAX = 500
 log = logging.getLogger("durian")
 
 
+class GroupThread(driver.AIOKafkaConsumerThread):
+    """Leaves the group when stopped in order, so that others take over at once.
+
+    A worker that is killed does not, and finds its partitions again when it comes back; the driver
+    never says goodbye for a worker that can come back.
+    """
+
+    async def on_thread_stop(self) -> None:
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is not None:
+            coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
+    async def check(self) -> None:
+        """Raises what made the driver give up joining the group; Faust would wait for ever."""
+        await self.call_thread(self._check)
+
+    async def _check(self) -> None:
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is not None:
+            coordinator.check_errors()
+
+
 class SeekingConsumer(driver.Consumer):
     """Starts each partition where its views end. Source: docs/adr/0005."""
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def check(self) -> None:
+        """Raises what keeps this worker out of its group for good."""
+        await cast(GroupThread, self._thread).check()
 
     async def perform_seek(self) -> None:
         app = cast(ProjectionApp, self.app)
@@ -113,7 +144,7 @@ async def run_worker(
     app.desk = Desk(source, listener, partial(offsets_after, settings.bootstrap, settings.topic))
     _add_agent(app)
     _give_back_when_revoked(app)
-    await _run(app, on_ready, stopping)
+    await _run(app, listener, on_ready, stopping)
 
 
 def _add_agent(app: ProjectionApp) -> None:
@@ -155,24 +186,36 @@ def _give_back_when_revoked(app: ProjectionApp) -> None:
 
 
 async def _run(
-    app: ProjectionApp, on_ready: Callable[[], None], stopping: "asyncio.Task[Any]"
+    app: ProjectionApp,
+    listener: Listener,
+    on_ready: Callable[[], None],
+    stopping: "asyncio.Task[Any]",
 ) -> None:
     desk = app.desk
     ends: dict[asyncio.Future[Any], str] = {
         asyncio.create_task(_start_and_fold(app, on_ready)): "the worker crashed",
-        asyncio.create_task(_watch(app)): "the topic is away",
-        asyncio.create_task(_tell_lags(app)): "the worker crashed",
+        asyncio.create_task(_watch(app, listener)): "the topic is away",
+        asyncio.create_task(_tell_lags(app)): "the worker cannot be a member of its group",
         desk.failed: "the views cannot be folded",
     }
     await asyncio.wait([stopping, *ends], return_when=asyncio.FIRST_COMPLETED)
     for ended, why in ends.items():
         if ended.done():
-            _leave(why, ended.exception())
+            fault = ended.exception()
+            if isinstance(fault, KafkaAway):
+                # With a goodbye: to a known worker that comes back Kafka gives what it had, and if
+                # that was nothing, then nothing again.
+                await _stops(app)
+            _leave(why, fault)
         ended.cancel()
-    await desk.leave()
-    _, late = await asyncio.wait([asyncio.create_task(app.stop())], timeout=STOP_SECONDS)
-    if late:
+    if not await _stops(app):
         _leave(f"Faust did not stop in {STOP_SECONDS} s", None)
+
+
+async def _stops(app: ProjectionApp) -> bool:
+    await app.desk.leave()
+    _, late = await asyncio.wait([asyncio.create_task(app.stop())], timeout=STOP_SECONDS)
+    return not late
 
 
 async def _start_and_fold(app: ProjectionApp, on_ready: Callable[[], None]) -> None:
@@ -184,12 +227,13 @@ async def _start_and_fold(app: ProjectionApp, on_ready: Callable[[], None]) -> N
         raise app.crash_reason
 
 
-async def _watch(app: ProjectionApp) -> None:
+async def _watch(app: ProjectionApp, listener: Listener) -> None:
     await watch_topic(
         app.settings.bootstrap,
         app.settings.topic,
         group=app.conf.id,
         has_partitions=lambda: app.desk.has_partitions,
+        on_away=listener.waiting,
     )
 
 
@@ -200,6 +244,7 @@ async def _tell_lags(app: ProjectionApp) -> None:
 
     while True:
         await asyncio.sleep(LAG_SECONDS)
+        await cast(SeekingConsumer, app.consumer).check()
         app.desk.tell_lags(high_water)
 
 
@@ -213,7 +258,9 @@ def _leave(why: str, fault: BaseException | None) -> NoReturn:
 
 def _app(settings: WorkerSettings) -> ProjectionApp:
     app = ProjectionApp(
-        f"durian-{settings.projection}",
+        # The group's name, with a dot since assignments are dealt otherwise: members of a group
+        # must agree on that, and killed ones stay for SESSION_SECONDS.
+        f"durian.{settings.projection}",
         broker=settings.kafka_url,
         datadir=str(settings.data_dir),
         consumer_group_instance_id=settings.instance,

@@ -38,6 +38,9 @@ class Inbox:
         are left out in Kafka, which means nothing; or they went back: raises KafkaAway, because
         the topic was made anew.
         """
+        if self._is_closed and any(record.offset < self.next_offset for record in records):
+            # Closed by poison: only what is read from Kafka can tell that its copy is another now.
+            raise KafkaAway("the topic was made anew")
         for record in records:
             while len(self._waiting) >= WAITING_RECORDS_MAX and not self._is_closed:
                 self._room.clear()

@@ -2,8 +2,8 @@
 
 The new generation stands still while both are scanned in pairs. From then on the caller folds it
 up to where the live one is, and tells of every batch before it is written: what a batch touches is
-read again, what it does not touch stays as it was read. So only the batches' own entries are left
-to be read at the moment when both are at the same position, and the digests are adjusted by them.
+read again, what it does not touch stays as it was read. So only few entries are left to be read at
+the moment when both are at the same position, and the digests are adjusted by them.
 """
 
 import itertools
@@ -27,13 +27,16 @@ class RedisComparison:
         self._equal = Digest()
         # Differing entries by what each adds to the digest of new and of old, None if absent there.
         self._apart: dict[Entry, tuple[int | None, int | None]] = {}
+        # Those of them that were found so twice, and the new one had caught up in between. Others
+        # may only have been read too early: an order that came and went since is in no batch.
+        self._certain: set[Entry] = set()
         self._shown: dict[Entry, Difference] = {}
         self._touched: set[Entry] = set()
 
     @property
-    def touched_count(self) -> int:
+    def pending(self) -> int:
         """Entries to be read again by settle()."""
-        return len(self._touched)
+        return len(self._touched) + len(self._apart) - len(self._certain)
 
     @property
     def differing(self) -> int:
@@ -59,14 +62,16 @@ class RedisComparison:
         for entry in changed:
             if self._apart.pop(entry, None) is None:
                 surely_equal.append(entry)
+            self._certain.discard(entry)
             self._shown.pop(entry, None)
         for entry, content in (await self._entries.read(self._new, surely_equal)).items():
             if content is not None:
                 self._equal.remove(entry.name(), content)
 
     async def settle(self) -> None:
-        """Read again what was touched. Where the live one is ahead, it is touched again later."""
-        waiting, self._touched = iter(self._touched), set()
+        """Read again what is pending; the new one must have caught up since the last time."""
+        uncertain = [entry for entry in self._apart if entry not in self._certain]
+        waiting, self._touched = iter([*self._touched, *uncertain]), set()
         while some := list(itertools.islice(waiting, READ_ENTRIES)):
             new = await self._entries.read(self._new, some)
             old = await self._entries.read(self._old, some)
@@ -89,13 +94,20 @@ class RedisComparison:
     def _take(self, pairs: list[Pair]) -> None:
         for entry, new, old in pairs:
             if new == old:
+                self._apart.pop(entry, None)
+                self._shown.pop(entry, None)
                 if new is not None:
                     self._equal.add(entry.name(), new)
                 continue
             name = entry.name()
-            self._apart[entry] = (
+            numbers = (
                 None if new is None else number_of(name, new),
                 None if old is None else number_of(name, old),
             )
+            if self._apart.get(entry) == numbers:
+                self._certain.add(entry)
+                continue
+            self._apart[entry] = numbers
+            self._shown.pop(entry, None)
             if len(self._shown) < SHOWN_MAX:
                 self._shown[entry] = difference(entry, new, old)

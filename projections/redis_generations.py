@@ -258,7 +258,7 @@ class RedisGenerations:
     async def _approach(self, comparison: RedisComparison, live: str, catch_up: CatchUp) -> None:
         for _ in range(ROUNDS_MAX):
             await catch_up(await self._positions(live))
-            is_near = comparison.touched_count <= FEW_ENTRIES
+            is_near = comparison.pending <= FEW_ENTRIES
             await comparison.settle()
             if is_near:
                 return

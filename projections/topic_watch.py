@@ -20,14 +20,7 @@ REQUEST_SECONDS = 5
 
 async def wait_for_topic(bootstrap: str, topic: str, *, on_wait: Callable[[str], None]) -> None:
     """Returns when Kafka answers and has the topic. on_wait: told why it waits, if it must."""
-    said = ""
-
-    def tell(why: str) -> None:
-        nonlocal said
-        if why != said:
-            said = why
-            on_wait(why)
-
+    tell = _Changes(on_wait)
     while True:
         try:
             async with _admin(bootstrap) as admin:
@@ -42,15 +35,22 @@ async def wait_for_topic(bootstrap: str, topic: str, *, on_wait: Callable[[str],
 
 
 async def watch_topic(
-    bootstrap: str, topic: str, *, group: str, has_partitions: Callable[[], bool]
+    bootstrap: str,
+    topic: str,
+    *,
+    group: str,
+    has_partitions: Callable[[], bool],
+    on_away: Callable[[str], None],
 ) -> None:
     """Raises KafkaAway once Kafka says that there is no such topic, or that no member of the group
     has some of its partitions (asked only while we have none: an idle worker is none the worse for
-    it if others have them all). Waits while Kafka says nothing.
+    it if others have them all). Waits while Kafka says nothing; on_away is then told once.
     """
+    tell = _Changes(on_away)
     while True:
-        with contextlib.suppress(KafkaError, OSError):
+        try:
             async with _admin(bootstrap) as admin:
+                tell("")
                 while True:
                     partitions = await _partitions(admin, topic)
                     if not partitions:
@@ -58,7 +58,22 @@ async def watch_topic(
                     if not has_partitions() and await _given(admin, group, topic) < partitions:
                         raise KafkaAway(f"group {group} overlooks partitions of topic {topic}")
                     await asyncio.sleep(LOOK_SECONDS)
-        await asyncio.sleep(LOOK_SECONDS)
+        except (KafkaError, OSError) as exc:
+            tell(f"Kafka does not answer: {exc!r}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+class _Changes:
+    """Passes on what is not what was said last; "" ends that and is not passed on."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._said = ""
+
+    def __call__(self, what: str) -> None:
+        if what and what != self._said:
+            self._tell(what)
+        self._said = what
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> int:

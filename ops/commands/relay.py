@@ -14,12 +14,9 @@ from ops.console import print_json
 from ops.demo.progress import open_progress
 from ops.errors import Exit
 from ops.logs import configure_logs
-from ops.processes import end_processes
 from ops.relaying import run_relay
 from ops.status import running_state
 from ops.topics import TOPICS, rebuild_topics, verify_topics
-
-PROJECTOR_GRACE_SECONDS = 10.0
 
 
 @click.command()
@@ -80,22 +77,7 @@ def _rebuild(data: Path | None, choice: str, *, is_sure: bool, as_json: bool) ->
             return Exit.USAGE
     with open_progress() as tasks:
         position = uvloop.run(rebuild_topics(config, names, tasks))
-    _restart_projectors(data)
     return _verify(config, until=position, as_json=as_json)
-
-
-def _restart_projectors(data: Path | None) -> None:
-    """End those of the stack that runs; its supervisor starts them anew.
-
-    One that has looked for its topic while there was none may never find the new one.
-    """
-    running = running_state(find_stack(data))
-    parts = running.parts if running else ()
-    projectors = {p.name: p.process for p in parts if p.name.startswith("projector-")}
-    ended = [process for process in projectors.values() if process is not None]
-    end_processes(ended, grace_s=PROJECTOR_GRACE_SECONDS)
-    told = f"restarted {', '.join(projectors)}" if ended else "restart the projectors now"
-    click.echo(told, err=True)
 
 
 def _verify(config: Config, *, until: int | None = None, as_json: bool) -> int:

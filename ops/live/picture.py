@@ -134,9 +134,12 @@ class Picture:
         elif kind == "kline":
             candle = _kline(data)
             market.add_candles((candle,) if candle else ())
-        elif kind == "burns" and (burn := _burn(data).trade) is not None:
-            market.burns.append(burn)
-            market.burned_total = burn.burned_total
+        elif kind == "burns":
+            published = _burn(data)
+            burn = published.trade or published.reserve
+            if burn is not None:
+                market.burns.append(burn)
+                market.burned_total = burn.burned_total
 
     def allocated(self) -> Decimal:
         """What the pool has paid by the pulse's second; its own channel speaks once a minute."""

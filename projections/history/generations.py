@@ -81,17 +81,16 @@ class HistoryGenerations:
     async def generations(self) -> list[Generation]:
         """Oldest first. "dropped" ones are still there until the next begin()."""
         async with self._session.use() as connection:
-            rows = await (await connection.execute(_ALL)).fetchall()
-        return [_generation(row) for row in rows]
+            return await _known(connection)
 
     async def begin(self, source: str = "") -> str:
         """As GenerationStore.begin: drops what was there before the previous one."""
         async with self._session.use() as connection:
             await _lock(connection)
-            known = await self.generations()
+            known = await _known(connection)
             for one in known:
                 if one.state == "dropped":
-                    await self.drop(one.name)
+                    await _drop(connection, one.name)
             unfinished = [one.name for one in known if one.state == "building"]
             if unfinished:
                 return unfinished[0]
@@ -113,14 +112,8 @@ class HistoryGenerations:
 
     async def drop(self, generation: str) -> int:
         """Raises RebuildRefused for the live generation and for one that is not there."""
-        schema = schema_of(generation)
-        async with self._session.use() as connection, connection.transaction():
-            if (await connection.execute(_REMOVE, (generation,))).rowcount != 1:
-                raise RebuildRefused(f"the history has no generation {generation} but the live one")
-            counts = " + ".join(f"(SELECT count(*) FROM {schema}.{table})" for table in TABLES)
-            row = await (await connection.execute(f"SELECT {counts}".encode())).fetchone()
-            await connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
-        return int(row[0]) if row else 0
+        async with self._session.use() as connection:
+            return await _drop(connection, generation)
 
     async def compare(self, generation: str, catch_up: CatchUp, *, switch: Switch) -> Comparison:
         """As GenerationStore.compare. Raises RebuildRefused if there is no such generation beside
@@ -179,6 +172,22 @@ async def _switch_held(
     if live.position >= new.position:
         await connection.execute(_LEVEL, (live.offset, live.sequence, comparing.new))
     return True
+
+
+async def _known(connection: Connection) -> list[Generation]:
+    rows = await (await connection.execute(_ALL)).fetchall()
+    return [_generation(row) for row in rows]
+
+
+async def _drop(connection: Connection, generation: str) -> int:
+    schema = schema_of(generation)
+    async with connection.transaction():
+        if (await connection.execute(_REMOVE, (generation,))).rowcount != 1:
+            raise RebuildRefused(f"the history has no generation {generation} but the live one")
+        counts = " + ".join(f"(SELECT count(*) FROM {schema}.{table})" for table in TABLES)
+        row = await (await connection.execute(f"SELECT {counts}".encode())).fetchone()
+        await connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+    return int(row[0]) if row else 0
 
 
 def _generation(row: Sequence[Any]) -> Generation:

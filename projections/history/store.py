@@ -6,6 +6,7 @@ unanswered COMMIT did is read from the checkpoint by whoever starts next. COMMIT
 the disk: a server that crashes loses rows and checkpoint together, and the log has them again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -63,22 +64,32 @@ def translated() -> Iterator[None]:
 
 
 class Session:
-    """One connection, made when it is first needed and anew after a fault. For one task."""
+    """One connection, made when it is first needed and anew after a fault.
+
+    One task at a time has it: another one's statements must not get into a transaction.
+    """
 
     def __init__(self, url: str, *, options: str = "") -> None:
         self._url = url
         self._options = options
         self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Connection]:
-        """An open connection in autocommit. Raises ViewsUnavailable."""
-        with translated():
-            if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, options=self._options, **REACHING
-                )
-            yield self._connection
+        """An open connection in autocommit; not to be asked for again inside. Raises
+        ViewsUnavailable.
+        """
+        async with self._turn:
+            with translated():
+                yield await self._opened()
+
+    async def _opened(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, options=self._options, **REACHING
+            )
+        return self._connection
 
     async def close(self) -> None:
         if self._connection is not None:

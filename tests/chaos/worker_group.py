@@ -18,7 +18,7 @@ async def _partitions(bootstrap: str, projection: str) -> dict[str, list[int]]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         await admin.start()
-        (answer,) = await admin.describe_consumer_groups([f"durian-{projection}"])
+        (answer,) = await admin.describe_consumer_groups([f"durian.{projection}"])
         ((_, _, state, _, _, members, *_),) = answer.groups  # type: ignore[attr-defined]  # generated per version
     except (KafkaError, ValueError):
         return {}

@@ -16,8 +16,10 @@ from websockets.typing import Subprotocol
 from gateway.close_codes import CloseCode
 from schemas.commands import OpenMarket, PlaceOrder
 from schemas.events import Side
+from schemas.views import HOME_DB
 from schemas.wire import SUBPROTOCOL_JSON
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
+from tests.fixtures._live_views import rebuilt
 
 pytestmark = pytest.mark.services
 MARKET = "DUR-CNY"
@@ -197,6 +199,40 @@ def test_new_epoch_and_emptied_redis_bring_fresh_snapshots(view_redis: str, tmp_
             line.engine.pass_seconds(1)
             await line.views.project()
             assert (await receive(ws, "pub", "pulse"))["offset"] == line.engine.second
+
+    run(view_redis, tmp_path, story)
+
+
+def test_switch_of_generations_brings_fresh_snapshots_and_what_follows(
+    view_redis: str, tmp_path: Path
+) -> None:
+    """At once, because the switch wakes the readers of the generation that is left."""
+
+    async def story(line: Line) -> None:
+        line.fund("maker", "taker")
+        trade(line, 1)
+        await line.views.project()
+        names = ("pulse", f"trades.{MARKET}", "account")
+        header = {"authorization": f"Bearer {line.token('maker')}"}
+        async with connect(line.urls["stream"], additional_headers=header) as ws:
+            await subscribe(ws, *names)
+            before = {shot["ch"]: shot for shot in [await receive(ws, "snapshot") for _ in names]}
+            for projection in HOME_DB:
+                assert (await rebuilt(projection, view_redis, line.engine.log)).switched
+            after = {shot["ch"]: shot for shot in [await receive(ws, "snapshot") for _ in names]}
+            for name in names:
+                assert after[name]["epoch"] != before[name]["epoch"]
+                assert after[name]["offset"] == before[name]["offset"]
+                assert after[name]["data"] == before[name]["data"]
+            trade(line, 2)
+            line.engine.pass_seconds(1)
+            await line.views.project()
+            following: dict[str, int] = {}
+            while {"pulse", f"trades.{MARKET}"} - set(following):
+                publication = await receive(ws, "pub")
+                following.setdefault(publication["ch"], publication["offset"])
+            assert following["pulse"] > after["pulse"]["offset"]
+            assert following[f"trades.{MARKET}"] == after[f"trades.{MARKET}"]["offset"] + 1
 
     run(view_redis, tmp_path, story)
 

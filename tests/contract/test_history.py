@@ -224,6 +224,26 @@ def test_two_workers_at_once_count_nothing_twice(history_database: HistoryDataba
     assert stored_lines(history_database.reader_url) == ROWS
 
 
+def test_workers_that_share_a_store_keep_out_of_each_others_transactions(
+    history_database: HistoryDatabase,
+) -> None:
+    records = event_records(LOG, (20,))
+
+    async def race() -> None:
+        store = HistoryStore(history_database.writer_url)
+
+        async def work() -> None:
+            worker = worker_of(store)
+            for record in records:
+                await worker.receive([record])
+
+        await asyncio.gather(work(), work(), *(store.checkpoint(0) for _ in range(50)))
+        await store.close()
+
+    asyncio.run(race())
+    assert stored_lines(history_database.reader_url) == ROWS
+
+
 def test_history_that_went_back_ends_the_worker(history_database: HistoryDatabase) -> None:
     records = event_records(LOG, (50,))
 

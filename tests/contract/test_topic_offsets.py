@@ -62,7 +62,11 @@ async def _delete(bootstrap: str, name: str = TOPIC) -> None:
 async def _watch(bootstrap: str, name: str = TOPIC, *, has_partitions: bool = True) -> None:
     async with asyncio.timeout(DEADLINE_S):
         await watch_topic(
-            bootstrap, name, group=f"group of {name}", has_partitions=lambda: has_partitions
+            bootstrap,
+            name,
+            group=f"group of {name}",
+            has_partitions=lambda: has_partitions,
+            on_away=print,
         )
 
 

@@ -143,16 +143,19 @@ def burn_minutes(log: Log, market_id: str) -> list[list[Any]]:
     minute.
     """
     done = trades(log, market_id)
-    rows = []
-    for second in range(done[0]["second"] // 60 * 60, log.second + 1, 60) if done else ():
-        mine = [trade for trade in done if trade["second"] // 60 * 60 == second]
-        so_far = [trade for trade in done if trade["second"] < second + 60]
+    rows, cumulative = [], 0
+    by_minute: dict[int, list[Row]] = {}
+    for trade in done:
+        by_minute.setdefault(trade["second"] // 60 * 60, []).append(trade)
+    for second in range(min(by_minute), log.second + 1, 60) if done else ():
+        mine = by_minute.get(second, [])
+        cumulative += sum(trade["burned_minor"] for trade in mine)
         rows.append(
             [
                 second,
                 sum(trade["burned_minor"] for trade in mine),
                 len(mine),
-                sum(trade["burned_minor"] for trade in so_far),
+                cumulative,
                 mine[-1]["position"] if mine else 0,
                 second + 60 <= log.second,
             ]

@@ -110,9 +110,11 @@ def test_lists_and_depth_end_where_they_say(projection: str) -> None:
 
 
 def test_market_equals_the_naive_recomputation_over_more_than_a_day() -> None:
-    """The ticker's window slides; hour and day candles close, most of them empty."""
-    log = as_json(random_log(5, seconds=100_000, trades=300))
-    assert found_differences(views.MARKET, log, some_positions(5, log, count=6)) == []
+    """The ticker's window slides past minutes with trades; hour and day candles close."""
+    log = as_json(random_log(5, seconds=90_000, trades=2_500))
+    random = Random(5)
+    after_a_day = [random.randint(len(log) - 2_500, len(log)) for _ in range(4)]
+    assert found_differences(views.MARKET, log, {*after_a_day, len(log)}) == []
 
 
 def test_each_kind_of_difference_is_seen() -> None:

@@ -145,6 +145,17 @@ def test_fault_ends_and_closes_the_inbox() -> None:
     asyncio.run(run())
 
 
+def test_topic_made_anew_is_seen_by_a_partition_that_is_stopped() -> None:
+    async def use(worker: Worker, inbox: Inbox, running: "asyncio.Task[None]") -> None:
+        await inbox.put(_records(0, 1, 2))
+        inbox.close()
+        assert await inbox.put(_records(3, 4)) is None
+        with pytest.raises(KafkaAway, match="made anew"):
+            await inbox.put(_records(0))
+
+    _run(use)
+
+
 def test_batch_that_never_ends_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("projections.inbox.CLOSE_SECONDS", 0.01)
 
