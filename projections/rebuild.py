@@ -4,6 +4,7 @@ Knows neither where events come from nor where views are kept. Each partition go
 checkpoint is, so a rebuild that was killed goes on, and partitions may be far apart.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from schemas.records import POSTINGS_PARTITIONS
 
 PAGE_EVENTS = 2_000
 # The store applies a batch in one step in which it answers nobody else, so batches are kept small.
-COMMIT_EVENTS = 4_000
+COMMIT_EVENTS = 8_000
 
 Positioned = tuple[int, LedgerEvent]
 
@@ -53,6 +54,7 @@ class Part:
         self._store = store
         self._new_epoch = new_epoch
         self._checkpoint = Checkpoint()
+        self._storing: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
         """Go on after what is stored."""
@@ -77,9 +79,11 @@ class Part:
         self.position = last
 
     async def commit(self) -> None:
-        """Store what was folded, with its position. Raises RebuildRefused if somebody else writes
-        this generation.
+        """Begin to store what was folded, with its position, when the batch before it is stored.
+
+        Folding may go on meanwhile. Raises what settle() raises.
         """
+        await self.settle()
         if self.position == self._checkpoint.position:
             return
         reached = msgspec.structs.replace(
@@ -87,8 +91,20 @@ class Part:
             position=self.position,
             epoch=self._checkpoint.epoch or self._new_epoch(),
         )
+        self._storing = asyncio.create_task(self._store_batch(self._folder.drain(), reached))
+
+    async def settle(self) -> None:
+        """Wait until all that was given to commit() is stored.
+
+        Raises RebuildRefused if somebody else writes this generation.
+        """
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            await storing
+
+    async def _store_batch(self, batch: Any, reached: Checkpoint) -> None:
         refused = await self._store.commit(
-            self.partition, self._folder.drain(), expected=self._checkpoint, reached=reached
+            self.partition, batch, expected=self._checkpoint, reached=reached
         )
         if refused is not None:
             raise RebuildRefused(
@@ -107,10 +123,28 @@ async def advance(
 ) -> None:
     """Fold every part up to its target position and store it; one that is there already stays.
 
+    Folding goes on while a batch is being stored, which is the store's work more than ours.
     targets: by part. Raises EventPoisoned (what comes before it is stored as far as it was
     committed), RebuildRefused if the source ends before a target.
     """
-    stored = at = min((part.position for part in parts), default=0)
+    try:
+        await _advance(parts, source, targets, on_progress)
+    finally:
+        # Also after a fault: nothing may be written any more once this is over.
+        settled = await asyncio.gather(*(part.settle() for part in parts), return_exceptions=True)
+    for fault in settled:
+        if fault is not None:
+            raise fault
+    on_progress()
+
+
+async def _advance(
+    parts: Sequence[Part],
+    source: EventSource,
+    targets: Sequence[int],
+    on_progress: Callable[[], None],
+) -> None:
+    stored = min((part.position for part in parts), default=0)
     while behind := [
         (part, target)
         for part, target in zip(parts, targets, strict=True)
@@ -128,7 +162,6 @@ async def advance(
             on_progress()
     for part in parts:
         await part.commit()
-    on_progress()
 
 
 async def _fold_page(behind: Sequence[tuple[Part, int]], page: Sequence[Positioned]) -> None:

@@ -191,7 +191,6 @@ def test_topic_is_waited_for_and_watched(bootstrap: str) -> None:
             await _create(bootstrap)
             await waiting
             watching = asyncio.create_task(_watch(bootstrap))
-            await asyncio.sleep(0)
             await _delete(bootstrap)
             with pytest.raises(KafkaAway, match="was deleted"):
                 await watching

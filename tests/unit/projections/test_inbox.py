@@ -83,7 +83,7 @@ def test_closed_inbox_drops_what_waits_and_lets_its_giver_go() -> None:
     async def use(worker: Worker, inbox: Inbox, running: "asyncio.Task[None]") -> None:
         await _busy(worker, inbox)
         giving = asyncio.create_task(inbox.put(_records(*range(1, WAITING_RECORDS_MAX + 2))))
-        await asyncio.sleep(0)
+        await asyncio.wait([giving], timeout=0.01)
         ending = asyncio.create_task(end(inbox, running))
         assert await giving is None
         assert not ending.done(), "the batch under way may be finished"

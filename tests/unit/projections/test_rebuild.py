@@ -19,7 +19,7 @@ from tests.fixtures.ledger_logs import positioned, random_log
 
 @pytest.fixture(scope="module")
 def log() -> list[LedgerEvent]:
-    return random_log(61, seconds=5_000, trades=100)
+    return random_log(61, seconds=9_000, trades=100)
 
 
 async def _parts(twin: MemoryViews, projection: str) -> list[Part]:
@@ -53,7 +53,7 @@ def test_any_steps_and_restarts_end_in_the_fresh_fold(
         while any(part.position < len(log) for part in parts):
             if chance.random() < 0.3:
                 parts = await _parts(twin, projection)  # killed, and begun again
-            targets = [min(len(log), part.position + chance.randint(0, 900)) for part in parts]
+            targets = [min(len(log), part.position + chance.randint(0, 1_500)) for part in parts]
             await advance(parts, ListSource(log), targets)
             assert [part.position for part in parts] == targets
 
@@ -83,18 +83,22 @@ def test_several_projections_share_the_pages(log: list[LedgerEvent]) -> None:
 
 
 def test_progress_is_stored_on_the_way(log: list[LedgerEvent]) -> None:
-    twin, seen = MemoryViews(), list[int]()
+    twin = MemoryViews()
 
-    async def run() -> None:
-        parts = await _parts(twin, views.MINING)
+    class Failing(ListSource):
+        async def page(self, after: int, limit: int) -> Sequence[Positioned]:
+            if after >= COMMIT_EVENTS:
+                raise ConnectionError("the log is away")
+            return await super().page(after, limit)
 
-        def on_progress() -> None:
-            seen.append(twin.generation("2").checkpoints[0].position)
+    async def run(source: ListSource) -> None:
+        await advance(await _parts(twin, views.MINING), source, [len(log)])
 
-        await advance(parts, ListSource(log), [len(log)], on_progress=on_progress)
-
-    asyncio.run(run())
-    assert seen == [COMMIT_EVENTS, len(log)]
+    with pytest.raises(ConnectionError):
+        asyncio.run(run(Failing(log)))
+    assert twin.generation("2").checkpoints[0].position == COMMIT_EVENTS
+    asyncio.run(run(ListSource(log)))
+    assert twin.generation("2").views == _expected(views.MINING, log)
 
 
 def test_log_that_ends_before_the_target_is_refused(log: list[LedgerEvent]) -> None:
