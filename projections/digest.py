@@ -39,6 +39,11 @@ class Digest:
         self._sum += number
         self.entries += 1
 
+    def add_sum(self, total: int, entries: int) -> None:
+        """Put entries in whose number_of() were summed up elsewhere."""
+        self._sum += total
+        self.entries += entries
+
     def copy(self) -> "Digest":
         twin = Digest()
         twin._sum, twin.entries = self._sum, self.entries

@@ -12,6 +12,21 @@ from projections.history.schema import schema_of
 from projections.history.store import Connection
 
 DIFFERENCES_MAX = 100
+_LIMB_BITS = 64
+_LIMBS = range(4)
+_HASHES = (
+    "SELECT encode(sha256(convert_to(%s || E'\\t' || r::text, 'UTF8')), 'hex') AS h"
+    " FROM ({select}) AS r"
+)
+_LIMB_COLUMNS = ", ".join(
+    f"('x' || substr(h, {16 * limb + 1}, 16))::bit(64)::bigint AS l{limb}" for limb in _LIMBS
+)
+# The sum of SHA-256 of (table, tab, row as text), in four limbs of 64 bits, the highest first.
+_SUMS = (
+    "SELECT count(*), "
+    + ", ".join(f"coalesce(sum(l{n}), 0), count(*) FILTER (WHERE l{n} < 0)" for n in _LIMBS)
+    + f" FROM (SELECT {_LIMB_COLUMNS} FROM ({_HASHES}) AS hashed) AS limbs"
+)
 
 
 class Comparing:
@@ -69,12 +84,18 @@ class Comparing:
         )
 
     async def _scan(self, connection: Connection, digest: Digest, select: str, table: str) -> None:
-        name, rest = table.encode(), b""
-        async with connection.cursor().copy(f"COPY ({select}) TO STDOUT".encode()) as copy:
-            async for block in copy:
-                *whole, rest = (rest + bytes(block)).split(b"\n")
-                for row in whole:
-                    digest.add(name, row)
+        """Sum the rows' SHA-256 where they are: here it would take five times as long."""
+        statement = _SUMS.format(select=select)
+        cursor = await connection.execute(statement.encode(), (table,))
+        row = await cursor.fetchone()
+        assert row is not None
+        entries, *sums = row
+        limbs, negatives = sums[::2], sums[1::2]
+        total = 0
+        for limb, negative in zip(limbs, negatives, strict=True):
+            # PostgreSQL's integers have a sign: what was read as negative is 2**64 too small.
+            total = (total << _LIMB_BITS) + int(limb) + (negative << _LIMB_BITS)
+        digest.add_sum(total, entries)
 
     async def _differ(
         self, connection: Connection, table: str, position: int

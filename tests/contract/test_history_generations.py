@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from hashlib import sha256
 
 import psycopg
 import pytest
 
 from projections.errors import RebuildRefused, RebuildUnderWay
 from projections.generations import Comparison
+from projections.history.copying import TABLES
 from projections.history.fold import HistoryBatch
 from projections.history.folder import HistoryFolder
 from projections.history.generations import HistoryGenerations, Switch
 from projections.history.memory import fresh_history
+from projections.history.schema import schema_of
 from projections.history.store import HistoryStore
 from projections.partition import PartitionWorker
 from projections.ports import Checkpoint
@@ -91,6 +94,23 @@ def run(database: HistoryDatabase, story: Callable[[Bench], Awaitable[None]]) ->
             await bench.close()
 
     asyncio.run(told())
+
+
+def test_digest_is_the_sum_of_the_rows_hashes(history_database: HistoryDatabase) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.worker.receive(RECORDS)
+        made = await bench.rebuild("never")
+        total = entries = 0
+        with psycopg.connect(bench.database.owner_url) as owner:
+            for name, table in TABLES.items():
+                rows = f"SELECT {table.columns} FROM {schema_of('1')}.{name}"
+                for (text,) in owner.execute(f"SELECT r::text FROM ({rows}) AS r".encode()):
+                    total += int.from_bytes(sha256(f"{name}\t{text}".encode()).digest())
+                    entries += 1
+        assert made.entries == entries
+        assert made.old_digest == made.new_digest == f"{total % (1 << 256):064x}"
+
+    run(history_database, story)
 
 
 def test_new_history_has_one_generation_that_is_live(history_database: HistoryDatabase) -> None:
