@@ -12,14 +12,19 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 import msgspec
+import psycopg
 
-from ops.bench.engine_servers import Servers, await_true, free_port
+from domain.effects import effects_of
+from ops.bench.engine_servers import Database, Servers, await_true, free_port
 from ops.bench.order_load import NS_PER_MS, Slice
 from ops.bench.projection_workers import Workers
 from ops.bench.report import Row, row
 from ops.config import inherited_environment
 from ops.demo.progress import Tasks
 from schemas import views
+from schemas.codecs import decode_event
+from schemas.effects import partition_of
+from schemas.records import POSTINGS_PARTITIONS
 
 EVENTS_PER_S = 1_000
 EVENTS_PER_ORDER = 1.65  # of the order mix; the rows say what it came to
@@ -28,10 +33,13 @@ POLL_SECONDS = 0.001
 REACH_SECONDS_MAX = 60.0
 PROJECTIONS = (views.MARKET, views.MINING, views.ACCOUNTS)
 
+Sample = tuple[int, int, int]
+"""As the load generator gives them: position, sent, answered (nanoseconds, monotonic)."""
+
 NOTES = (
     f"Lag: the engine takes orders for about {EVENTS_PER_S:,} events a second (open loop); from "
-    "the engine's answer, as its client sees it, to the view's checkpoint in Redis. One worker of "
-    "every projection runs; accounts counts as there when all four partitions are.",
+    "the engine's answer, as its client sees it, to the view's checkpoint in Redis; of accounts "
+    "that of the users whom the command's last event concerns. One worker of each projection runs.",
 )
 
 
@@ -63,15 +71,22 @@ def run_lag(servers: Servers, seconds: float, tasks: Tasks, sizes: Sizes) -> lis
         watches = {name: stack.enter_context(_watch(workers, name)) for name in PROJECTIONS}
         taken = load.slice(Slice(engine.name, seconds=seconds, rate=rate, sample=True))
         deadline = time.monotonic() + REACH_SECONDS_MAX
-        while min(watch.last for watch in watches.values()) < taken.last_position:
+        while any(watch.last < taken.last_position for many in watches.values() for watch in many):
             assert relay.poll() is None and time.monotonic() < deadline, "the views do not follow"
             time.sleep(POLL_SECONDS)
     progress(1)
-    return [line for name in PROJECTIONS for line in _rows(name, watches[name], taken.samples)]
+    concerned = _partitions(engine.database, taken.samples)
+    return [
+        line
+        for name in PROJECTIONS
+        for line in _rows(
+            name, watches[name], taken.samples, concerned if name == views.ACCOUNTS else {}
+        )
+    ]
 
 
 class _Watch:
-    """When a projection was seen at which position, in the order of time."""
+    """When a partition was seen at which position, in the order of time."""
 
     def __init__(self) -> None:
         self.positions: list[int] = []
@@ -86,28 +101,55 @@ class _Watch:
             self.seen_ns.append(time.monotonic_ns())
             self.positions.append(position)
 
+    def reached_ns(self, position: int) -> int:
+        return self.seen_ns[bisect_left(self.positions, position)]
+
 
 @contextlib.contextmanager
-def _watch(workers: Workers, projection: str) -> Iterator[_Watch]:
-    watch, stopping = _Watch(), threading.Event()
+def _watch(workers: Workers, projection: str) -> Iterator[list[_Watch]]:
+    """By partition."""
+    watches = [_Watch() for _ in workers.positions(projection)]
+    stopping = threading.Event()
 
     def poll() -> None:
         while not stopping.wait(POLL_SECONDS):
-            watch.see(min(workers.positions(projection)))
+            for watch, position in zip(watches, workers.positions(projection), strict=True):
+                watch.see(position)
 
     thread = threading.Thread(target=poll, name=f"watch-{projection}")
     thread.start()
     try:
-        yield watch
+        yield watches
     finally:
         stopping.set()
         thread.join()
 
 
-def _rows(projection: str, watch: _Watch, samples: list[tuple[int, int, int]]) -> list[Row]:
+def _partitions(database: Database, samples: list[Sample]) -> dict[int, list[int]]:
+    """Of accounts, by position: those of the users whom the event concerns."""
+    found = {}
+    with psycopg.connect(database.reader_url) as connection:
+        rows = connection.execute(
+            "SELECT notification_id, state FROM ledger_events WHERE notification_id = ANY(%s)",
+            ([position for position, _, _ in samples],),
+        )
+        for position, payload in rows:
+            effects = effects_of(position, decode_event(payload))
+            users = {partition_of(effect.user_id, POSTINGS_PARTITIONS) for effect in effects}
+            found[position] = sorted(users)
+    return found
+
+
+def _rows(
+    projection: str,
+    watches: list[_Watch],
+    samples: list[Sample],
+    concerned: dict[int, list[int]],
+) -> list[Row]:
     late = sorted(
-        max(watch.seen_ns[bisect_left(watch.positions, position)] - answered_ns, 0) / NS_PER_MS
+        max(watches[partition].reached_ns(position) - answered_ns, 0) / NS_PER_MS
         for position, _, answered_ns in samples
+        for partition in concerned.get(position, [0])
     )
     events = samples[-1][0] - samples[0][0]
     rate = events / max((samples[-1][2] - samples[0][2]) / 1e9, 1e-9)
