@@ -7,6 +7,7 @@ on. One whose parent is gone ends at its next word about its progress.
 import asyncio
 import contextlib
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -31,6 +32,8 @@ WEIGHTS: Final = {MARKET: 10, MINING: 3, ACCOUNTS: 4}
 OTHER_WEIGHT = 20
 # Fewer events than this are folded here: a process takes longer to start.
 ALONE_EVENTS = 20_000
+# Live workers, the engine and readers go first where cores are few.
+NICENESS = 5
 _FAULTS: dict[str, type[Exception]] = {
     "StoreUnavailable": StoreUnavailable,
     "KafkaUnavailable": KafkaUnavailable,
@@ -106,6 +109,7 @@ def fold_share(
     def tell(projection: str, partition: int, position: int) -> None:
         pipe.send((projection, partition, position))
 
+    os.nice(NICENESS)
     with contextlib.suppress(BrokenPipeError):  # nobody waits for us any more
         try:
             uvloop.run(_fold(config, share, source, tell))
