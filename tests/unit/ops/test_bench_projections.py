@@ -48,9 +48,10 @@ def test_projections_are_measured_beside_plain_loops() -> None:
     assert [row.metric.rpartition(" ")[2] for row in lags] == ["p50", "p99", "p100"]
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_rebuild_is_measured_beside_a_plain_read_and_under_clients() -> None:
-    sizes = rebuild_bench.Sizes(log=SHAPE, live=rebuild_live.Sizes(rate=50, seconds=1.0, users=10))
+    sizes = rebuild_bench.Sizes(log=SHAPE, live=rebuild_live.Sizes(rate=50, seconds=1.0, users=100))
     report = rebuild_bench.run_rebuild(SECONDS, LineTasks(), sizes)
     named = {row.metric: row for row in report.rows}
     for projection in rebuild_bench.PROJECTIONS:
