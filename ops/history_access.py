@@ -36,7 +36,10 @@ def history_config(data: Path | None, *, role: str) -> Config:
     data_dir = find_stack(data)
     status = running_state(data_dir)
     if status is None:
-        raise ServerUnavailable(f"nothing runs in {data_dir.root}, and DURIAN_HISTORY_URL is unset")
+        raise ServerUnavailable(
+            f"nothing runs in {data_dir.root}, and DURIAN_HISTORY_URL is unset;"
+            " start a stack with `durian up`"
+        )
     addresses = {name: found for part in status.parts for name, found in part.addresses.items()}
     password = getattr(load_secrets(data_dir), _PASSWORDS[role])
     return msgspec.structs.replace(

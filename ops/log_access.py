@@ -30,7 +30,8 @@ def log_config(data: Path | None, *, role: str) -> Config:
     status = running_state(data_dir)
     if status is None:
         raise ServerUnavailable(
-            f"nothing runs in {data_dir.root}, and DURIAN_POSTGRES_URL is unset"
+            f"nothing runs in {data_dir.root}, and DURIAN_POSTGRES_URL is unset;"
+            " start a stack with `durian up`"
         )
     url = next(
         part.addresses["postgres"]["url"] for part in status.parts if part.name == "postgres"

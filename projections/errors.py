@@ -62,7 +62,7 @@ class KafkaAway(ProjectionError):
 
 
 class ViewsUnavailable(ProjectionError):
-    pass
+    """The same may work a moment later; str(error) is the driver's own text."""
 
 
 class RebuildUnderWay(ProjectionError):

@@ -1,8 +1,7 @@
 """A fresh fold: (position, event) from any source into the very keys and values that Redis would
 hold.
 
-The measure of every other way to build views: kill tests, rebuild and verification compare with
-it.
+The measure of every other way to build views: tests compare them with it.
 """
 
 from collections.abc import Iterable

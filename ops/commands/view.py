@@ -29,7 +29,7 @@ def command(data: Path | None, *, as_json: bool) -> None:
     data_dir = find_stack(data)
     status = running_state(data_dir)
     if status is None:
-        raise ServerUnavailable(f"nothing runs in {data_dir.root}")
+        raise ServerUnavailable(f"nothing runs in {data_dir.root}; start it with `durian up`")
     config = pointed_at(load_config(), status)
     with contextlib.suppress(BrokenPipeError):  # the reader of our lines has had enough
         asyncio.run(

@@ -21,7 +21,6 @@ from ops.view_access import chosen_projections, projection_names, views_config
 from ops.view_listing import ListedGeneration, ShownKey, list_generations, list_keys, show_key
 
 KEYS_SHOWN = 50
-OPERATIONS_SHOWN = 20
 name_argument = click.argument("name", type=click.Choice(projection_names()))
 
 
@@ -57,8 +56,9 @@ def list_views(operations: int, data: Path | None, *, as_json: bool) -> None:
     for one in found:
         click.echo(_line(one))
     for one in reversed(done):
-        detail = msgspec.json.encode(one.detail).decode()
-        click.echo(f"{one.at} {one.actor} {one.operation} {one.projection}: {one.outcome} {detail}")
+        detail = ", ".join(f"{name} {told}" for name, told in one.detail.items())
+        head = f"{one.at} {one.actor} {one.operation} {one.projection}: {one.outcome}"
+        click.echo(f"{head} ({detail})" if detail else head)
 
 
 @command.command()

@@ -103,11 +103,11 @@ def _hurt_leader(fault: Fault, cluster: Cluster, chance: random.Random) -> None:
             _rob(link, Loss.NOTHING)
         case Fault.BLACK_HOLE_LEADER:
             link.freeze()
-            _let_pass(chance.uniform(*FREEZE_S))
+            let_pass(chance.uniform(*FREEZE_S))
             link.thaw()
         case Fault.SLOW_LEADER:
             link.slow(chance.uniform(0.01, 0.3))
-            _let_pass(chance.uniform(1, 2))
+            let_pass(chance.uniform(1, 2))
             link.slow(0)
         case _:
             raise ValueError(fault)
@@ -124,7 +124,7 @@ def await_leader(cluster: Cluster) -> Member:
 
 def _freeze(member: Member, seconds: float) -> None:
     member.pause()
-    _let_pass(seconds)
+    let_pass(seconds)
     member.resume()
 
 
@@ -133,7 +133,7 @@ def _rob(link: Link, loss: Loss) -> None:
         link.forgive()
 
 
-def _let_pass(seconds: float) -> None:
+def let_pass(seconds: float) -> None:
     """A fault's own length: the time itself is what is tested."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:

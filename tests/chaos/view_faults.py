@@ -9,7 +9,6 @@ import enum
 import random
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 
 from redis import Redis
@@ -17,6 +16,7 @@ from redis import Redis
 from engine.kafka import remake_topics
 from schemas import views
 from schemas.records import EVENTS_TOPIC, POSTINGS_PARTITIONS, POSTINGS_TOPIC
+from tests.chaos.faults import let_pass
 from tests.chaos.worker_group import partitions_by_member
 from tests.fixtures._cluster import Cluster
 from tests.fixtures._member import Member, wait_for
@@ -91,7 +91,7 @@ def _any_worker(cluster: Cluster, chance: random.Random) -> Member:
 
 def _freeze(member: Member, chance: random.Random) -> None:
     member.pause()
-    _let_pass(chance.uniform(*FREEZE_S))
+    let_pass(chance.uniform(*FREEZE_S))
     member.resume()
 
 
@@ -101,7 +101,7 @@ def _age_redis(cluster: Cluster, chance: random.Random) -> None:
     redis.pause()
     shutil.copytree(home, older)
     redis.resume()
-    _let_pass(chance.uniform(*AGE_S))
+    let_pass(chance.uniform(*AGE_S))
     redis.stop(order=signal.SIGKILL)
     shutil.rmtree(home)
     older.rename(home)
@@ -139,10 +139,3 @@ def _wait_shared(cluster: Cluster, *, workers: int) -> None:
         ),
         deadline_s=REBALANCE_DEADLINE_S,
     )
-
-
-def _let_pass(seconds: float) -> None:
-    """A fault's own length: the time itself is what is tested."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(left)
