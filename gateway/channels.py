@@ -1,9 +1,10 @@
 """Names of channels, and for each kind which feed carries it and how it may be queued.
 
-A channel's key is its name, but for `account`, which is another channel for every user.
+A channel's key is its name, but for the private ones, which are another channel for every user.
 """
 
 import enum
+import functools
 from collections.abc import Callable
 
 import msgspec
@@ -11,38 +12,71 @@ import msgspec
 from gateway.views import partition_of_accounts
 from schemas.views import ACCOUNTS, INTERVAL_SECONDS, MARKET, MINING
 
+CHANNELS_REMEMBERED_MAX = 4_096
+
 
 class Kind(enum.StrEnum):
     PULSE = "pulse"
     MINING = "mining"
     TICKER = "ticker"
     TRADES = "trades"
+    DEPTH = "depth"
     KLINE = "kline"
     BURNS = "burns"
     ACCOUNT = "account"
+    BALANCE = "balance"
+
+
+class Offsets(enum.Enum):
+    """How a publication's offset follows from the one before.
+
+    COUNTED: 1, 2, 3 … RISING: they may skip. LINKED: they may skip, but each publication names the
+    one that it follows.
+    """
+
+    COUNTED = enum.auto()
+    RISING = enum.auto()
+    LINKED = enum.auto()
 
 
 class KindTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """is_contiguous: offsets count 1, 2, 3 …; otherwise they rise but may skip.
+    """newest_wins: a client that lags may be spared all publications but the newest.
 
-    newest_wins: a client that lags may be spared all publications but the newest.
+    sends_changes: a publication holds the fields that changed since the one before.
+    recovered_max: so many missed publications are worth sending to who comes back; None: any.
     """
 
     projection: str
-    is_contiguous: bool = True
+    offsets: Offsets = Offsets.COUNTED
     newest_wins: bool = False
+    sends_changes: bool = False
+    recovered_max: int | None = None
+
+
+def _state(projection: str, offsets: Offsets = Offsets.COUNTED) -> KindTraits:
+    return KindTraits(
+        projection=projection,
+        offsets=offsets,
+        newest_wins=True,
+        sends_changes=True,
+        recovered_max=64,
+    )
 
 
 TRAITS: dict[Kind, KindTraits] = {
-    Kind.PULSE: KindTraits(projection=MINING, is_contiguous=False, newest_wins=True),
-    Kind.MINING: KindTraits(projection=MINING, newest_wins=True),
-    Kind.TICKER: KindTraits(projection=MARKET, newest_wins=True),
+    Kind.PULSE: _state(MINING, Offsets.RISING),
+    Kind.MINING: _state(MINING),
+    Kind.TICKER: _state(MARKET),
     Kind.TRADES: KindTraits(projection=MARKET),
-    Kind.KLINE: KindTraits(projection=MARKET),
+    Kind.DEPTH: KindTraits(projection=MARKET, offsets=Offsets.LINKED, newest_wins=True),
+    # Open candles are a state; closed ones are owed to everybody, so a long gap is worth filling.
+    Kind.KLINE: KindTraits(projection=MARKET, newest_wins=True, sends_changes=True),
     Kind.BURNS: KindTraits(projection=MARKET),
-    Kind.ACCOUNT: KindTraits(projection=ACCOUNTS, is_contiguous=False),
+    Kind.ACCOUNT: KindTraits(projection=ACCOUNTS, offsets=Offsets.RISING),
+    # Made by the gateway from the account at each pulse: its epoch and offset are the pulse's.
+    Kind.BALANCE: KindTraits(projection=MINING, offsets=Offsets.RISING, newest_wins=True),
 }
-_ACCOUNT_PREFIX = f"{Kind.ACCOUNT}:"
+PRIVATE_KINDS = frozenset((Kind.ACCOUNT, Kind.BALANCE))
 
 
 class FeedId(msgspec.Struct, frozen=True):
@@ -71,17 +105,27 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         partition = partition_of_accounts(self.user_id) if self.kind is Kind.ACCOUNT else 0
         return FeedId(self.traits.projection, partition)
 
+    def comes_from(self, feed: FeedId) -> bool:
+        """Whether what is sent on the channel depends on this feed."""
+        if self.kind is Kind.BALANCE and feed.projection == ACCOUNTS:
+            return feed.partition == partition_of_accounts(self.user_id)
+        return self.feed == feed
+
 
 def account_key(user_id: str) -> str:
-    return _ACCOUNT_PREFIX + user_id
+    return f"{Kind.ACCOUNT}:{user_id}"
+
+
+def balance_key(user_id: str) -> str:
+    return f"{Kind.BALANCE}:{user_id}"
 
 
 def parse_name(
     name: str, *, user_id: str | None, has_market: Callable[[str], bool]
 ) -> Channel | None:
     """What a client means by a name; None if there is no such channel (for this user)."""
-    if name == Kind.ACCOUNT:
-        return parse_key(account_key(user_id)) if user_id is not None else None
+    if name in PRIVATE_KINDS:
+        return private_channel(Kind(name), user_id) if user_id is not None else None
     # Not parse_key: a client must not name another user's account by its key.
     channel = _parse_public(name)
     if channel is None or (channel.market_id and not has_market(channel.market_id)):
@@ -89,11 +133,17 @@ def parse_name(
     return channel
 
 
+def private_channel(kind: Kind, user_id: str) -> Channel:
+    """A user's own channel of one of the PRIVATE_KINDS."""
+    return Channel(key=f"{kind}:{user_id}", name=kind, kind=kind, user_id=user_id)
+
+
+@functools.lru_cache(maxsize=CHANNELS_REMEMBERED_MAX)
 def parse_key(key: str) -> Channel | None:
     """The channel of a key, which may well name a market that does not exist; None for nonsense."""
-    if key.startswith(_ACCOUNT_PREFIX):
-        user_id = key.removeprefix(_ACCOUNT_PREFIX)
-        return Channel(key=key, name=Kind.ACCOUNT, kind=Kind.ACCOUNT, user_id=user_id)
+    word, colon, user_id = key.partition(":")
+    if colon and word in PRIVATE_KINDS:
+        return private_channel(Kind(word), user_id)
     return _parse_public(key)
 
 
@@ -104,7 +154,7 @@ def _parse_public(name: str) -> Channel | None:
         market_id, _, interval = market_id.rpartition(".")
         if interval not in INTERVAL_SECONDS:
             return None
-    if word not in TRAITS or word == Kind.ACCOUNT:
+    if word not in TRAITS or word in PRIVATE_KINDS:
         return None
     kind = Kind(word)
     has_no_market = kind in (Kind.PULSE, Kind.MINING)

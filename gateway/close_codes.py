@@ -13,6 +13,7 @@ class CloseCode(enum.IntEnum):
     GOING_AWAY = 4000
     SLOW_CONSUMER = 4001
     TOKEN_EXPIRED = 4002
+    NO_PONG = 4003
     TOO_MANY_MESSAGES = 4500
 
     @property

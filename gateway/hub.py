@@ -7,24 +7,38 @@ at or below it are dropped, also if the feed is late (a subscriber is `ahead` un
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from gateway.channels import Channel, FeedId, parse_key
-from gateway.history import History, Publication
-from schemas.wire import Pub, Recovered, Since, Snapshot
-
-_encode = msgspec.json.Encoder().encode
+from gateway.channels import Channel, FeedId, Kind, Offsets
+from gateway.encodings import Encoding, encoded, raw
+from gateway.history import HISTORY_MAX, History
+from gateway.publication import Bundle, Publication
+from schemas.wire import Recovered, Since, Snapshot
 
 
 class Subscriber(Protocol):
-    """A connection as the hub sees it. push never joins or leaves: the hub is walking its lists."""
+    """A connection as the hub sees it. None of these joins or leaves: the hub walks its lists."""
 
-    def push(self, frame: str, replace_key: str | None = None) -> None: ...
+    encoding: Encoding
 
-    def room(self) -> int: ...
+    def push(self, frame: bytes) -> None:
+        """Send these frames, whatever else waits."""
+
+    def take(self, bundle: Bundle) -> None:
+        """Send what is new on a channel; who lags may leave it out where newest wins, and asks the
+        hub to refresh it later."""
+
+    def expect_whole(self, key: str) -> None:
+        """The next publication of a channel where newest wins is to be sent whole; nothing that
+        was left out before is wanted any more."""
+
+    def room(self) -> int:
+        """Bytes that may still wait for it."""
+        ...
 
 
 class SnapshotRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +50,11 @@ class SnapshotRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Feed:
-    __slots__ = ("epoch", "history", "offsets")
+    __slots__ = ("epoch", "history")
 
     def __init__(self) -> None:
         self.epoch: str | None = None
         self.history = History()
-        self.offsets: dict[str, int] = {}
 
 
 class _Audience:
@@ -50,7 +63,7 @@ class _Audience:
     ticket: of the one snapshot being read for them, None if none is.
     """
 
-    __slots__ = ("ahead", "channel", "held", "joining", "live", "ticket")
+    __slots__ = ("ahead", "channel", "held", "joining", "live", "newest", "ticket")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -58,10 +71,16 @@ class _Audience:
         self.ahead: dict[Subscriber, int] = {}
         self.joining: dict[Subscriber, Since | None] = {}
         self.held: list[Publication] = []
+        self.newest: Publication | None = None
         self.ticket: int | None = None
 
-    def is_empty(self) -> bool:
-        return not (self.live or self.ahead or self.joining)
+    def size(self) -> int:
+        return len(self.live) + len(self.ahead) + len(self.joining)
+
+    def take_out(self, subscriber: Subscriber) -> None:
+        self.live.pop(subscriber, None)
+        self.ahead.pop(subscriber, None)
+        self.joining.pop(subscriber, None)
 
 
 class Hub:
@@ -84,22 +103,22 @@ class Hub:
         audience = self._audiences.get(key)
         return audience is not None and audience.ticket == ticket and bool(audience.joining)
 
+    def subscriptions(self) -> dict[Kind, int]:
+        """How many there are now, for the metrics."""
+        found = Counter(dict.fromkeys(Kind, 0))
+        for audience in self._audiences.values():
+            found[audience.channel.kind] += audience.size()
+        return dict(found)
+
     def join(self, subscriber: Subscriber, channel: Channel, since: Since | None) -> None:
         """Subscribe, resuming after `since` if everything after it is at hand."""
         audience = self._audiences.get(channel.key)
         if audience is None:
             audience = self._audiences[channel.key] = _Audience(channel)
-        self._take_out(audience, subscriber)
-        feed = self._feed(channel.feed)
-        if since is not None and feed.epoch == since.epoch:
-            missed = feed.history.since(channel.key, since.offset)
-            if missed is not None and len(missed) < subscriber.room() // 2:
-                for publication in missed:
-                    self._push(channel, publication, (subscriber,))
-                offset = missed[-1].offset if missed else since.offset
-                subscriber.push(_recovered(channel, since.epoch, offset))
-                audience.live[subscriber] = None
-                return
+        audience.take_out(subscriber)
+        if since is not None and self._recover(subscriber, channel, since):
+            audience.live[subscriber] = None
+            return
         audience.joining[subscriber] = since
         if audience.ticket is None:
             self._read(audience)
@@ -108,9 +127,22 @@ class Hub:
         audience = self._audiences.get(key)
         if audience is None:
             return
-        self._take_out(audience, subscriber)
-        if audience.is_empty():
+        audience.take_out(subscriber)
+        if audience.size() == 0:
             del self._audiences[key]
+
+    def refresh(self, subscriber: Subscriber, key: str) -> None:
+        """A client that left out publications of a channel where newest wins keeps up again."""
+        audience = self._audiences.get(key)
+        if audience is None or subscriber not in audience.live:
+            return  # a snapshot is on its way or has just been sent
+        if audience.channel.traits.offsets is Offsets.LINKED:
+            del audience.live[subscriber]
+            audience.joining[subscriber] = None
+            if audience.ticket is None:
+                self._read(audience)
+        elif audience.newest is not None:
+            subscriber.push(audience.newest.whole(subscriber.encoding))
 
     def restart(
         self, feed_id: FeedId, epoch: str | None, publications: Iterable[Publication] = ()
@@ -119,88 +151,105 @@ class Hub:
         feed = self._feed(feed_id)
         feed.epoch = epoch
         feed.history = History(publications)
-        feed.offsets = {}
         for audience in self._audiences.values():
-            if audience.channel.feed == feed_id:
+            if audience.channel.comes_from(feed_id):
                 self._rejoin(audience)
 
-    def deliver(self, feed_id: FeedId, publication: Publication) -> None:
-        """One publication, in the feed's order; one that was delivered before is dropped."""
-        feed = self._feed(feed_id)
-        audience = self._audiences.get(publication.key)
-        channel = audience.channel if audience else parse_key(publication.key)
-        if channel is None:
-            return
-        known = feed.offsets.get(publication.key, feed.history.newest_offset(publication.key))
-        if known is not None and publication.offset <= known:
-            return
-        has_gap = False
-        if channel.traits.is_contiguous:
-            has_gap = known is not None and publication.offset != known + 1
-            feed.offsets[publication.key] = publication.offset
-        if has_gap:
-            feed.history.forget(publication.key)
-        if channel.user_id == "":
-            # Not kept for accounts: a whole account is read as fast as it is remembered.
-            feed.history.add(publication)
-        if audience is None:
-            return
-        if has_gap:
-            self._rejoin(audience)
-        self._send(audience, publication)
+    def deliver(self, feed_id: FeedId, publications: Iterable[Publication]) -> None:
+        """What one poll brought, in the feed's order; what was delivered before is dropped."""
+        history = self._feed(feed_id).history
+        by_key: dict[str, list[Publication]] = {}
+        for publication in publications:
+            by_key.setdefault(publication.key, []).append(publication)
+        for key, brought in by_key.items():
+            fresh, has_hole = history.admit(key, brought)
+            audience = self._audiences.get(key)
+            if audience is None or not fresh:
+                continue
+            if has_hole:
+                self._rejoin(audience)
+            self._send(audience, fresh)
 
     def take_snapshot(self, key: str, ticket: int, snapshot: SnapshotRead) -> bool:
         """The answer to read_snapshot. False: it is of another epoch than the feed; read again."""
         audience = self._audiences.get(key)
         if audience is None or audience.ticket != ticket:
             return True
-        channel = audience.channel
-        if snapshot.epoch is None or snapshot.epoch != self._feed(channel.feed).epoch:
+        channel, epoch = audience.channel, snapshot.epoch
+        if epoch is None or epoch != self._feed(channel.feed).epoch:
             return False
-        audience.ticket, frame = None, _snapshot(channel, snapshot.epoch, snapshot)
         following = [held for held in audience.held if held.offset > snapshot.offset]
         offset = following[-1].offset if following else snapshot.offset
-        joining, audience.joining, audience.held = audience.joining, {}, []
+        bundle = Bundle(following) if following else None
+        joining, audience.joining = audience.joining, {}
+        audience.ticket, audience.held = None, []
+        frames: dict[Encoding, bytes] = {}
         for subscriber, since in joining.items():
-            if since == Since(epoch=snapshot.epoch, offset=snapshot.offset):
-                subscriber.push(_recovered(channel, snapshot.epoch, snapshot.offset))
+            encoding = subscriber.encoding
+            if since == Since(epoch=epoch, offset=snapshot.offset):
+                subscriber.push(_recovered(channel, since, encoding))
             else:
-                subscriber.push(frame)
+                if encoding not in frames:
+                    frames[encoding] = _snapshot(channel, epoch, snapshot, encoding)
+                subscriber.push(frames[encoding])
+            if channel.traits.newest_wins:
+                subscriber.expect_whole(key)
+            if bundle is not None:
+                subscriber.push(bundle.whole(encoding))
             audience.ahead[subscriber] = offset
-        for publication in following:
-            self._push(channel, publication, joining)
         return True
 
-    def _send(self, audience: _Audience, publication: Publication) -> None:
+    def _recover(self, subscriber: Subscriber, channel: Channel, since: Since) -> bool:
+        feed, traits, encoding = self._feed(channel.feed), channel.traits, subscriber.encoding
+        if feed.epoch != since.epoch:
+            return False
+        missed = feed.history.since(channel.key, since.offset, traits.recovered_max)
+        if missed is None:
+            return False
+        frames = Bundle(missed).whole(encoding) if missed else b""
+        if len(frames) > subscriber.room() // 2:
+            return False
+        if traits.newest_wins:
+            subscriber.expect_whole(channel.key)
+        newest = missed[-1].offset if missed else since.offset
+        reached = Since(epoch=since.epoch, offset=newest)
+        subscriber.push(frames + _recovered(channel, reached, encoding))
+        return True
+
+    def _send(self, audience: _Audience, fresh: Sequence[Publication]) -> None:
+        audience.newest = fresh[-1]
         if audience.ticket is not None:
-            audience.held.append(publication)
-        caught_up: list[Subscriber] = []
-        for subscriber, offset in list(audience.ahead.items()):
-            if publication.offset <= offset:
-                continue
-            del audience.ahead[subscriber]
-            if audience.channel.traits.is_contiguous and publication.offset != offset + 1:
-                audience.joining[subscriber] = None
-            else:
-                caught_up.append(subscriber)
-        audience.live.update(dict.fromkeys(caught_up))
-        self._push(audience.channel, publication, audience.live)
-        if audience.joining and audience.ticket is None:
+            audience.held.extend(fresh)
+        if audience.live:
+            bundle = Bundle(fresh)
+            for subscriber in audience.live:
+                subscriber.take(bundle)
+        if audience.ahead:
+            self._catch_up(audience, fresh)
+        is_overdue = len(audience.held) > HISTORY_MAX
+        if audience.joining and (audience.ticket is None or is_overdue):
             self._read(audience)
 
-    def _push(
-        self, channel: Channel, publication: Publication, subscribers: Iterable[Subscriber]
-    ) -> None:
-        frame: str | None = None
-        replace_key = channel.key if channel.traits.newest_wins else None
-        for subscriber in subscribers:
-            if frame is None:
-                frame = _pub(channel, publication)
-            subscriber.push(frame, replace_key)
+    def _catch_up(self, audience: _Audience, fresh: Sequence[Publication]) -> None:
+        bundles: dict[int, Bundle | None] = {}
+        for subscriber, offset in list(audience.ahead.items()):
+            if fresh[-1].offset <= offset:
+                continue
+            del audience.ahead[subscriber]
+            if offset not in bundles:
+                following = [each for each in fresh if each.offset > offset]
+                is_next = following[0].follows(offset)
+                bundles[offset] = Bundle(following) if is_next else None
+            bundle = bundles[offset]
+            if bundle is None:
+                audience.joining[subscriber] = None
+            else:
+                subscriber.take(bundle)
+                audience.live[subscriber] = None
 
     def _rejoin(self, audience: _Audience) -> None:
         audience.joining |= dict.fromkeys((*audience.live, *audience.ahead))
-        audience.live, audience.ahead = {}, {}
+        audience.live, audience.ahead, audience.newest = {}, {}, None
         # A read under way may be older than what made us start over: its ticket lapses.
         self._read(audience)
 
@@ -209,11 +258,6 @@ class Hub:
         audience.held = []
         self._read_snapshot(audience.channel, audience.ticket)
 
-    def _take_out(self, audience: _Audience, subscriber: Subscriber) -> None:
-        audience.live.pop(subscriber, None)
-        audience.ahead.pop(subscriber, None)
-        audience.joining.pop(subscriber, None)
-
     def _feed(self, feed_id: FeedId) -> _Feed:
         feed = self._feeds.get(feed_id)
         if feed is None:
@@ -221,17 +265,12 @@ class Hub:
         return feed
 
 
-def _pub(channel: Channel, publication: Publication) -> str:
-    content = msgspec.Raw(publication.content)
-    return _encode(Pub(ch=channel.name, offset=publication.offset, data=content)).decode()
+def _snapshot(channel: Channel, epoch: str, snapshot: SnapshotRead, encoding: Encoding) -> bytes:
+    content = raw(snapshot.content, encoding)
+    message = Snapshot(ch=channel.name, epoch=epoch, offset=snapshot.offset, data=content)
+    return encoded(message, encoding)
 
 
-def _snapshot(channel: Channel, epoch: str, snapshot: SnapshotRead) -> str:
-    content = msgspec.Raw(snapshot.content)
-    return _encode(
-        Snapshot(ch=channel.name, epoch=epoch, offset=snapshot.offset, data=content)
-    ).decode()
-
-
-def _recovered(channel: Channel, epoch: str, offset: int) -> str:
-    return _encode(Recovered(ch=channel.name, epoch=epoch, offset=offset)).decode()
+def _recovered(channel: Channel, reached: Since, encoding: Encoding) -> bytes:
+    message = Recovered(ch=channel.name, epoch=reached.epoch, offset=reached.offset)
+    return encoded(message, encoding)

@@ -15,6 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gateway.stream_figures import StreamFigures
+
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 ANSWER_SECONDS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
@@ -46,6 +48,7 @@ class GatewayMetrics:
             registry=self._registry,
         )
         connected.set_function(lambda: int(is_connected()))
+        self.stream = StreamFigures(self._registry)
 
     def answered(self, *, command: str, outcome: str, seconds: float) -> None:
         self._commands.labels(command, outcome).inc()

@@ -1,139 +1,285 @@
-"""/v1/stream: accepts connections, and ends them all when the process drains."""
+"""/v1/stream: accepts connections, ticks them once a second, and ends them when the process drains.
+
+Starlette routes, authenticates and accepts; then the route hands the connection to the protocol
+below ASGI and returns.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from gateway import routes_health
-from gateway.auth import Principal
+from gateway import connection as limits
+from gateway import origins, routes_documents, routes_health
+from gateway.asgi_socket import EXTENSION
 from gateway.close_codes import CloseCode
-from gateway.connection import Connection
+from gateway.connection import Connection, Surroundings
+from gateway.encodings import SUBPROTOCOLS, Encoding, encoded
 from gateway.errors import Refusal, ViewsUnavailable, exception_handlers, problem_response
 from gateway.feeds import FEEDS_BY_HOME, FeedReader
-from gateway.outbox import Outbox
 from gateway.ports import Resources
-from gateway.session import Session
+from gateway.pump import Pump
+from gateway.session import (
+    MESSAGE_BYTES_MAX,
+    MESSAGES_PER_SECOND_MAX,
+    SUBSCRIPTIONS_MAX,
+    Session,
+)
 from gateway.snapshots import SnapshotDesk, SnapshotReader
+from gateway.stream_protocol import CLOSE_SECONDS_MAX, StreamProtocol
 from gateway.tracing import Correlated
-from schemas.wire import SUBPROTOCOL_JSON, WireCode
+from schemas.wire import (
+    STREAM_VERSION,
+    Draining,
+    Fresh,
+    Hello,
+    ServerMessage,
+    Stale,
+    StreamLimits,
+    WireCode,
+)
 
-SWEEP_SECONDS = 1.0
+TICK_SECONDS = 1.0
+TICK_SLICE = 500
+MARKETS_SECONDS = 1.0
 # Clients that name markets which do not exist must not have Redis read for each message.
 LOOK_SECONDS_MIN = 0.2
-DRAIN_SECONDS = 3.0
-DRAIN_SLICE = 100
+CONNECTIONS_MAX = 50_000
+# A drain closes so many a second, so that those who reconnect do not come all at once.
+DRAIN_CLOSES_PER_SECOND = 1_000
+DRAIN_SECONDS_MAX = 15.0
+DRAIN_SLICES_PER_SECOND = 20
+RECONNECT_SECONDS = 2.0
+
+LIMITS = StreamLimits(
+    message_bytes=MESSAGE_BYTES_MAX,
+    messages_per_second=MESSAGES_PER_SECOND_MAX,
+    subscriptions=SUBSCRIPTIONS_MAX,
+    unread_bytes=limits.UNREAD_BYTES_MAX,
+    ping_seconds=limits.PING_SECONDS,
+    pong_seconds=limits.PONG_SECONDS,
+)
 
 
 class Stream:
-    """The connections of one process and the hub they share."""
+    """The connections of one process, and the hub, the pump and the feeds that they share."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        allowed_origins: Collection[str] = (),
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         self._resources = resources
+        self._allowed_origins = frozenset(allowed_origins)
+        self._connections_max = connections_max
         self._snapshots = SnapshotReader(resources.views, resources.catalogue)
         self._desk = SnapshotDesk(self._snapshots)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        self._stale_readers: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self._emptied = asyncio.Event()
+        self._hellos = [encoded(_hello(None), encoding) for encoding in Encoding]
+        figures = resources.metrics.stream
+        figures.connections = lambda: len(self._connections)
+        hub = self._desk.hub
+        figures.subscriptions = hub.subscriptions
+        figures.snapshots = lambda: hub.snapshots
+        figures.recovered = lambda: hub.recovered
+        self._figures = figures
+        self._pump = Pump(figures.swept)
+        self._around = Surroundings(
+            hub=self._desk.hub,
+            pump=self._pump,
+            figures=figures,
+            look_for_markets=self._look_for_markets,
+            spawn=self._spawn,
+            ended=self._ended,
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Feeds are read and tokens expire inside the block."""
-        readers = [
-            FeedReader(
+        """Feeds are read, frames sent and tokens expire inside the block."""
+        for number, feeds in enumerate(FEEDS_BY_HOME):
+            reader = FeedReader(
                 views=self._resources.views,
                 feeds=feeds,
                 hub=self._desk.hub,
                 snapshots=self._snapshots,
+                settled=self._pump.settled,
+                on_stale=lambda is_stale, number=number: self._mark_stale(number, is_stale),
             )
-            for feeds in FEEDS_BY_HOME
-        ]
-        tasks = [asyncio.create_task(reader.run(), name="feeds") for reader in readers]
-        tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+            self._spawn(reader.run())
+        self._spawn(self._pump.run())
+        self._spawn(self._tick())
+        self._spawn(self._keep_markets())
         try:
             yield
         finally:
+            tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._desk.close()
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Refuse new connections and tell the others to reconnect, spread over `seconds`."""
+    async def drain(self) -> None:
+        """Refuse new connections; tell the others to go elsewhere, and close them, spread out.
+
+        Takes a second for each DRAIN_CLOSES_PER_SECOND connections, DRAIN_SECONDS_MAX at most, and
+        what the slowest of them need to answer the close, CLOSE_SECONDS_MAX at most.
+        """
         self._is_draining = True
-        connections = list(self._connections)
-        if not connections:
+        count = len(self._connections)
+        if count == 0:
             return
-        for first in range(0, len(connections), DRAIN_SLICE):
-            for connection in connections[first : first + DRAIN_SLICE]:
-                connection.close(CloseCode.GOING_AWAY)
-            await asyncio.sleep(seconds / 2 * DRAIN_SLICE / max(len(connections), DRAIN_SLICE * 10))
+        seconds = min(count / DRAIN_CLOSES_PER_SECOND, DRAIN_SECONDS_MAX)
+        self._tell_all(
+            Draining(
+                closes_within_ms=int(seconds * 1_000),
+                reconnect_within_ms=int(max(seconds, RECONNECT_SECONDS) * 1_000),
+            )
+        )
+        await self._pump.settled()
+        await self._close_all(seconds)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds / 2):
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
                 await self._emptied.wait()
 
     async def serve(self, websocket: WebSocket) -> None:
-        if self._is_draining:
-            await websocket.send_denial_response(
-                problem_response(WireCode.VIEWS_UNAVAILABLE, "Going away; connect again.")
-            )
-            return
-        authorization = websocket.headers.get("authorization")
-        principal: Principal | None = None
-        if authorization is not None:
-            try:
-                principal = self._resources.tokens.verify_header(authorization)
-            except Refusal as refusal:
-                response = problem_response(refusal.code, refusal.detail)
-                await websocket.send_denial_response(response)
-                return
-        offered = websocket.scope["subprotocols"]
-        chosen = SUBPROTOCOL_JSON if SUBPROTOCOL_JSON in offered else None
-        await websocket.accept(subprotocol=chosen)
-        connection = Connection(
-            websocket=websocket,
-            session=self._session(principal),
-            hub=self._desk.hub,
-            outbox=Outbox(),
-            look_for_markets=self._look_for_markets,
-        )
-        self._connections.add(connection)
+        """The route. The connection goes on below ASGI when this returns."""
         try:
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-            if self._is_draining and not self._connections:
-                self._emptied.set()
+            session, encoding = self._admit(websocket)
+        except Refusal as refusal:
+            self._figures.refused[refusal.code] += 1
+            await websocket.send_denial_response(refused(refusal))
+            return
+        offered = websocket.scope["subprotocols"]
+        chosen = next((name for name in offered if name in SUBPROTOCOLS), None)
+        await websocket.accept(subprotocol=chosen)
+        protocol: StreamProtocol = websocket.scope["extensions"][EXTENSION]
+        connection = Connection(
+            protocol=protocol, session=session, encoding=encoding, around=self._around
+        )
+        self._figures.accepted += 1
+        self._connections[connection] = None
+        self._welcome(connection, session)
+        protocol.detach(connection)
+        connection.flush()
 
-    def _session(self, principal: Principal | None) -> Session:
-        return Session(
-            verify=self._resources.tokens.verify,
+    def _admit(self, websocket: WebSocket) -> tuple[Session, Encoding]:
+        # Raises Refusal.
+        headers = websocket.headers
+        if self._is_draining:
+            raise Refusal(WireCode.GOING_AWAY, "This gateway is going away; connect again.")
+        if len(self._connections) >= self._connections_max:
+            raise Refusal(WireCode.TOO_MANY_CONNECTIONS, "This gateway is full; try another.")
+        origin, host = headers.get("origin"), headers.get("host", "")
+        if not origins.is_allowed(origin, host=host, allowed=self._allowed_origins):
+            text = f"Pages of {origin} may not connect; an operator allows them: DURIAN_ORIGINS."
+            raise Refusal(WireCode.ORIGIN_NOT_ALLOWED, text)
+        authorization = headers.get("authorization")
+        tokens = self._resources.tokens
+        principal = tokens.verify_header(authorization) if authorization is not None else None
+        offered = websocket.scope["subprotocols"]
+        encoding = next(
+            (SUBPROTOCOLS[name] for name in offered if name in SUBPROTOCOLS), Encoding.JSON
+        )
+        session = Session(
+            verify=tokens.verify,
             has_market=self._resources.catalogue.has_market,
             principal=principal,
+            encoding=encoding,
         )
+        return session, encoding
+
+    def _welcome(self, connection: Connection, session: Session) -> None:
+        encoding, principal = connection.encoding, session.principal
+        if principal is None:
+            connection.push(self._hellos[encoding])
+        else:
+            connection.push(encoded(_hello(principal.expires_second), encoding))
+        if self._stale_readers:
+            connection.push(encoded(Stale(), encoding))
+
+    def _ended(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        if self._is_draining and not self._connections:
+            self._emptied.set()
+
+    def _mark_stale(self, reader: int, is_stale: bool) -> None:
+        was_stale = bool(self._stale_readers)
+        (self._stale_readers.add if is_stale else self._stale_readers.discard)(reader)
+        self._figures.is_stale = bool(self._stale_readers)
+        if was_stale != self._figures.is_stale:
+            self._tell_all(Stale() if self._figures.is_stale else Fresh())
+
+    def _tell_all(self, message: ServerMessage) -> None:
+        told = [encoded(message, encoding) for encoding in Encoding]
+        for connection in self._connections:
+            connection.push(told[connection.encoding])
+
+    async def _close_all(self, seconds: float) -> None:
+        connections = list(self._connections)
+        for part in _parts(connections, max(1, int(seconds * DRAIN_SLICES_PER_SECOND))):
+            for connection in part:
+                connection.close(CloseCode.GOING_AWAY)
+            await asyncio.sleep(1 / DRAIN_SLICES_PER_SECOND)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _look_for_markets(self) -> None:
         with contextlib.suppress(ViewsUnavailable):
             await self._resources.catalogue.look_again(pause=LOOK_SECONDS_MIN)
 
-    async def _sweep(self) -> None:
+    async def _keep_markets(self) -> None:
+        # Sessions ask the catalogue for markets without waiting, so it is kept fresh for them.
         while True:
-            # Sessions ask the catalogue for markets without waiting, so it is kept fresh for them.
             await self._look_for_markets()
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(MARKETS_SECONDS)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
             now_second = self._resources.now_second()
-            for connection in tuple(self._connections):
-                connection.expire(now_second)
+            connections = list(self._connections)
+            for first in range(0, len(connections), TICK_SLICE):
+                for connection in connections[first : first + TICK_SLICE]:
+                    connection.tick(now_second)
+                await asyncio.sleep(0)
 
 
 def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
     app = Starlette(
-        routes=[*routes_health.ROUTES, WebSocketRoute("/v1/stream", stream.serve)],
+        routes=[
+            *routes_health.ROUTES,
+            *routes_documents.ROUTES,
+            WebSocketRoute("/v1/stream", stream.serve),
+        ],
         exception_handlers=exception_handlers(),
     )
     app.state.resources = resources
     return Correlated(app)
+
+
+def refused(refusal: Refusal) -> Response:
+    return problem_response(refusal.code, refusal.detail, refusal.details)
+
+
+def _hello(expires_at: int | None) -> Hello:
+    return Hello(version=STREAM_VERSION, limits=LIMITS, expires_at=expires_at)
+
+
+def _parts(connections: list[Connection], count: int) -> Iterable[list[Connection]]:
+    size = -(-len(connections) // count)
+    return (connections[first : first + size] for first in range(0, len(connections), size))

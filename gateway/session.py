@@ -10,8 +10,9 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.auth import Principal
-from gateway.channels import Channel, Kind, parse_name
+from gateway.channels import PRIVATE_KINDS, Channel, parse_name
 from gateway.close_codes import CloseCode
+from gateway.encodings import Encoding, decode_head, decode_request
 from gateway.errors import Refusal
 from schemas.wire import (
     Ack,
@@ -31,7 +32,7 @@ SUBSCRIPTIONS_MAX = 64
 MESSAGES_PER_SECOND_MAX = 50
 SECOND_NS = 1_000_000_000
 
-_decode = msgspec.json.Decoder(StreamRequest).decode
+_OPS = frozenset(kind.__struct_config__.tag for kind in StreamRequest.__args__)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -60,18 +61,18 @@ class AskMarkets(msgspec.Struct, frozen=True):
 Effect = Reply | Join | Leave | Close | AskMarkets
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """What can still be told of a message that is not one of ours."""
-
-    id: int | None = None
-    op: str | None = None
-
-
-_decode_head = msgspec.json.Decoder(_Head).decode
-
-
 class Session:
     """verify: a token's principal, or Refusal. has_market: whether a market id is known."""
+
+    __slots__ = (
+        "_encoding",
+        "_has_market",
+        "_subscribed",
+        "_verify",
+        "_window_began_ns",
+        "_window_messages",
+        "principal",
+    )
 
     def __init__(
         self,
@@ -79,8 +80,10 @@ class Session:
         verify: Callable[[str], Principal],
         has_market: Callable[[str], bool],
         principal: Principal | None = None,
+        encoding: Encoding = Encoding.JSON,
     ) -> None:
         self.principal = principal
+        self._encoding = encoding
         self._verify = verify
         self._has_market = has_market
         self._subscribed: dict[str, Channel] = {}
@@ -92,12 +95,16 @@ class Session:
         if self._is_flood(now_ns):
             return [Close(CloseCode.TOO_MANY_MESSAGES)]
         try:
-            request = _decode(message)
+            request = decode_request(message, self._encoding)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            return [Reply(_unreadable(message, exc))]
+            return [Reply(_unreadable(message, self._encoding, exc))]
         return self._answer(request)
 
-    def _answer(self, request: Authenticate | Subscribe | Unsubscribe | Ping) -> list[Effect]:
+    def control(self, now_ns: int) -> list[Effect]:
+        """A WebSocket ping or pong came: it needs no answer from here, but counts."""
+        return [Close(CloseCode.TOO_MANY_MESSAGES)] if self._is_flood(now_ns) else []
+
+    def _answer(self, request: StreamRequest) -> list[Effect]:
         match request:
             case Authenticate():
                 return self._authenticate(request)
@@ -123,11 +130,11 @@ class Session:
             principal = self._verify(request.token)
         except Refusal as refusal:
             return [_error(request.id, refusal.code, refusal.detail)]
-        effects: list[Effect] = []
-        account = self._subscribed.get(Kind.ACCOUNT)
-        if account is not None and account.user_id != principal.user_id:
-            del self._subscribed[Kind.ACCOUNT]
-            effects.append(Leave(account))
+        effects: list[Effect] = [
+            Leave(self._subscribed.pop(channel.name))
+            for channel in self.channels()
+            if channel.user_id not in ("", principal.user_id)
+        ]
         self.principal = principal
         return [*effects, Reply(Ack(id=request.id, expires_at=principal.expires_second))]
 
@@ -159,8 +166,8 @@ class Session:
         return [*(Leave(channel) for channel in leaving), Reply(Ack(id=request.id))]
 
     def _no_channel(self, request_id: int | None, name: str) -> Reply:
-        if name == Kind.ACCOUNT:
-            text = "Send auth before subscribing to account."
+        if name in PRIVATE_KINDS:
+            text = f"Send auth before subscribing to {name}."
             return _error(request_id, WireCode.UNAUTHORIZED, text, name)
         return _error(request_id, WireCode.UNKNOWN_CHANNEL, "No such channel.", name)
 
@@ -180,12 +187,12 @@ def _error(request_id: int | None, code: str, text: str, ch: str | None = None) 
     return Reply(StreamError(id=request_id, code=code, message=text, ch=ch))
 
 
-def _unreadable(message: str | bytes, exc: Exception) -> StreamError:
+def _unreadable(message: str | bytes, encoding: Encoding, exc: Exception) -> StreamError:
     try:
-        head = _decode_head(message)
+        head = decode_head(message, encoding)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return StreamError(code=WireCode.INVALID_MESSAGE, message=str(exc))
-    known = {kind.__struct_config__.tag for kind in StreamRequest.__args__}
-    if head.op is not None and head.op not in known:
-        return StreamError(id=head.id, code=WireCode.UNKNOWN_OP, message=f"No op {head.op[:40]!r}.")
+    if head.op is not None and head.op not in _OPS:
+        text = f"No op {head.op[:40]!r}; there are {', '.join(sorted(_OPS))}."
+        return StreamError(id=head.id, code=WireCode.UNKNOWN_OP, message=text)
     return StreamError(id=head.id, code=WireCode.INVALID_MESSAGE, message=str(exc))

@@ -1,13 +1,16 @@
 """What a channel's snapshot says, read from the views in one atomic step with epoch and offset."""
 
 import asyncio
-from typing import assert_never
+import itertools
+from collections.abc import Coroutine, Sequence
+from typing import Any, assert_never
 
 import msgspec
 
+from gateway.balances import Balances, balance_now
 from gateway.candles import candle_span
 from gateway.catalogue import Catalogue
-from gateway.channels import Channel, Kind
+from gateway.channels import PRIVATE_KINDS, Channel, Kind
 from gateway.errors import Refusal, ViewsUnavailable
 from gateway.hub import Hub, SnapshotRead
 from gateway.views import AccountState, Versioned, Views
@@ -20,7 +23,11 @@ TRADES_SHOWN = 50
 BURN_MINUTES_SHOWN = 60
 READS_AT_ONCE_MAX = 8
 RETRY_SECONDS = 0.1
+# Users whose snapshots are read in one step.
+USERS_AT_ONCE_MAX = 64
 NOTHING = b"null"
+EMPTY_DEPTH = publications.Depth(bids=(), asks=())
+UNREADABLE = SnapshotRead(epoch=None, offset=0, content=NOTHING)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,6 +36,7 @@ class SnapshotReader:
     def __init__(self, views: Views, catalogue: Catalogue) -> None:
         self._views = views
         self._catalogue = catalogue
+        self.balances = Balances(views, catalogue)
 
     async def read(self, channel: Channel) -> SnapshotRead:
         """Raises ViewsUnavailable, and Refusal for a market or asset that is gone."""
@@ -54,12 +62,42 @@ class SnapshotReader:
                 return await self._kline(channel)
             case Kind.BURNS:
                 return await self._burns(channel)
-            case Kind.ACCOUNT:
-                state = await self._views.account(channel.user_id)
-                versioned = Versioned(epoch=state.epoch, offset=state.account.offset)
-                return _read(versioned, await self.account(state))
+            case Kind.DEPTH:
+                market = await self._catalogue.market(channel.market_id)
+                depth, versioned = await self._views.depth(channel.market_id)
+                shown = publications.depth(depth, market) if depth else EMPTY_DEPTH
+                return _read(versioned, _encode(shown))
+            case Kind.ACCOUNT | Kind.BALANCE:
+                (snapshot,) = await self.read_private([channel])
+                return snapshot
             case _:
                 assert_never(channel.kind)
+
+    async def read_private(self, channels: Sequence[Channel]) -> list[SnapshotRead]:
+        """Those of several users in one step, in the order asked for.
+
+        One whose assets are not known yet is as if nothing were written. Raises as read does.
+        """
+        version, asked = self.balances.version, [channel.user_id for channel in channels]
+        states = await self._views.accounts(asked)
+        pulse, moment = UNREADABLE, None
+        if any(channel.kind is Kind.BALANCE for channel in channels):
+            pulse = await self._pulse()
+            has_pulse = pulse.content != NOTHING
+            moment = await self.balances.moment(pulse.content) if has_pulse else None
+        found = []
+        for channel, state in zip(channels, states, strict=True):
+            try:
+                if channel.kind is Kind.BALANCE:
+                    held = await self.balances.note(state.account, state.contribution, version)
+                    content = _encode(balance_now(held, moment)) if moment else NOTHING
+                    found.append(msgspec.structs.replace(pulse, content=content))
+                else:
+                    versioned = Versioned(epoch=state.epoch, offset=state.account.offset)
+                    found.append(_read(versioned, await self.account(state)))
+            except Refusal:
+                found.append(UNREADABLE)
+        return found
 
     async def account(self, state: AccountState) -> bytes:
         """The wire JSON of a whole account."""
@@ -106,12 +144,18 @@ class SnapshotReader:
 
 
 class SnapshotDesk:
-    """Reads what the hub asks for, a bounded number at a time, until it fits the feed's epoch."""
+    """Reads what the hub asks for, a bounded number at a time, until it fits the feed's epoch.
+
+    Private channels are read many at a time: after a cut thousands of users come back at once.
+    """
 
     def __init__(self, reader: SnapshotReader) -> None:
         self._reader = reader
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(READS_AT_ONCE_MAX)
+        # The newest ticket of each private channel that awaits its turn.
+        self._waiting: dict[str, tuple[Channel, int]] = {}
+        self._is_serving_users = False
         self.hub = Hub(self._ask)
 
     async def close(self) -> None:
@@ -120,21 +164,64 @@ class SnapshotDesk:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ask(self, channel: Channel, ticket: int) -> None:
-        task = asyncio.create_task(self._serve(channel, ticket))
+        if channel.kind not in PRIVATE_KINDS:
+            self._begin(self._serve(channel, ticket))
+            return
+        self._waiting[channel.key] = (channel, ticket)
+        if not self._is_serving_users:
+            self._is_serving_users = True
+            self._begin(self._serve_users())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, channel: Channel, ticket: int) -> None:
-        while self.hub.is_awaited(channel.key, ticket):
+        while self.hub.is_awaited(channel.key, ticket) and not _is_cancelled():
             async with self._turns:
                 try:
                     snapshot = await self._reader.read(channel)
                 except (ViewsUnavailable, Refusal):
-                    snapshot = SnapshotRead(epoch=None, offset=0, content=NOTHING)
+                    snapshot = UNREADABLE
             if self.hub.take_snapshot(channel.key, ticket, snapshot):
                 return
             # Redis is away or empty, or the feed has not noticed a new epoch yet.
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _serve_users(self) -> None:
+        try:
+            while self._waiting and not _is_cancelled():
+                if not await self._serve_some_users():
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._is_serving_users = False
+
+    async def _serve_some_users(self) -> bool:
+        # Whether any could be served; those that could not wait behind all others.
+        keys = list(itertools.islice(self._waiting, USERS_AT_ONCE_MAX))
+        asked = [self._waiting.pop(key) for key in keys]
+        asked = [each for each in asked if self.hub.is_awaited(each[0].key, each[1])]
+        if not asked:
+            return True
+        try:
+            snapshots = await self._reader.read_private([channel for channel, _ in asked])
+        except (ViewsUnavailable, Refusal):
+            snapshots = [UNREADABLE] * len(asked)
+        refused = [
+            (channel, ticket)
+            for (channel, ticket), snapshot in zip(asked, snapshots, strict=True)
+            if not self.hub.take_snapshot(channel.key, ticket, snapshot)
+        ]
+        for channel, ticket in refused:
+            self._waiting.setdefault(channel.key, (channel, ticket))
+        return len(refused) < len(asked)
+
+
+def _is_cancelled() -> bool:
+    """A driver may swallow the cancellation of the task that called it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _read(versioned: Versioned, content: bytes) -> SnapshotRead:

@@ -25,6 +25,7 @@ from schemas.views import (
     BurnMinute,
     Candle,
     ContributionView,
+    DepthView,
     MarketView,
     PoolView,
     TickerView,
@@ -49,6 +50,7 @@ _beat = msgspec.json.Decoder(_Beat).decode
 _burn_minute = msgspec.json.Decoder(BurnMinute).decode
 _candle = msgspec.json.Decoder(Candle).decode
 _contribution = msgspec.json.Decoder(ContributionView).decode
+_depth = msgspec.json.Decoder(DepthView).decode
 _market = msgspec.json.Decoder(MarketView).decode
 _pool = msgspec.json.Decoder(PoolView).decode
 _ticker = msgspec.json.Decoder(TickerView).decode
@@ -143,24 +145,31 @@ class Views:
         )
 
     async def account(self, user_id: str) -> AccountState:
-        partition = partition_of_accounts(user_id)
+        (state,) = await self.accounts([user_id])
+        return state
+
+    async def accounts(self, user_ids: Sequence[str]) -> list[AccountState]:
+        """Several users as of the same moment, in the order asked for; one at least."""
+        partitions = [partition_of_accounts(user_id) for user_id in user_ids]
+        asked = sorted(set(partitions))
 
         def fill(pipe: Pipeline, key: StoredKey) -> None:
-            pipe.hget(key(views.checkpoint_key(views.ACCOUNTS, partition)), "epoch")
-            pipe.get(key(views.account_key(user_id)))
+            for partition in asked:
+                pipe.hget(key(views.checkpoint_key(views.ACCOUNTS, partition)), "epoch")
+            pipe.mget([key(views.account_key(user_id)) for user_id in user_ids])
             # One step over two databases; the last SELECT leaves the connection as it was.
             pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
-            pipe.get(key(views.contribution_key(user_id)))
+            pipe.mget([key(views.contribution_key(user_id)) for user_id in user_ids])
             pipe.execute_command("SELECT", views.TRADING_DB)
 
-        epoch, account, _, contribution, _ = await self._read(views.ACCOUNTS, fill)
-        return AccountState(
-            account=_account(account) if account else AccountView(user_id=user_id, balances={}),
-            contribution=(
-                _contribution(contribution) if contribution else ContributionView(user_id=user_id)
-            ),
-            epoch=epoch.decode() if epoch else None,
-        )
+        *epochs, accounts, _, contributions, _ = await self._read(views.ACCOUNTS, fill)
+        found = dict(zip(asked, epochs, strict=True))
+        return [
+            _account_state(user_id, epoch=found[partition], texts=texts)
+            for user_id, partition, *texts in zip(
+                user_ids, partitions, accounts, contributions, strict=True
+            )
+        ]
 
     async def pool(self) -> tuple[PoolView | None, Versioned]:
         """The mining pool; the offset is that of channel mining."""
@@ -201,6 +210,19 @@ class Views:
 
         epoch, offset, newest_first = await self._read(views.MARKET, fill)
         return [_trade(text) for text in reversed(newest_first)], _versioned(epoch, offset)
+
+    async def depth(self, market_id: str) -> tuple[DepthView | None, Versioned]:
+        """None before the market's first resting order. Its offset is its own position."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.checkpoint_key(views.MARKET, 0)), "epoch")
+            pipe.get(key(views.depth_key(market_id)))
+
+        epoch, text = await self._read(views.MARKET, fill)
+        depth = _depth(text) if text else None
+        return depth, Versioned(
+            epoch=epoch.decode() if epoch else None, offset=depth.position if depth else 0
+        )
 
     async def candles(
         self, market_id: str, interval: str, open_seconds: Sequence[int]
@@ -295,6 +317,19 @@ class Views:
 def partition_of_accounts(user_id: str) -> int:
     """The accounts checkpoint and feed that a user belongs to."""
     return partition_of(user_id, POSTINGS_PARTITIONS)
+
+
+def _account_state(
+    user_id: str, *, epoch: bytes | None, texts: Sequence[bytes | None]
+) -> AccountState:
+    account, contribution = texts
+    return AccountState(
+        account=_account(account) if account else AccountView(user_id=user_id, balances={}),
+        contribution=(
+            _contribution(contribution) if contribution else ContributionView(user_id=user_id)
+        ),
+        epoch=epoch.decode() if epoch else None,
+    )
 
 
 def _version(pipe: Pipeline, key: StoredKey, channel: str) -> None:

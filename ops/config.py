@@ -59,6 +59,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: "redis://:password@host:port"; each view chooses its own database number.
     kafka_url: "kafka://host:port". engine_url: "tcp://host:port".
     genesis: path of a genesis.json, "" to start with the default genesis.
+    origins: web pages of other hosts that may open a stream, "https://host[:port]" with commas
+    between, or "*". stream_processes: how many share the stream's port on this machine.
+    stream_connections_max: of one of these processes; one more is refused.
     token_public_key: path of the PEM file that bearer tokens are verified with.
     archive_dir: where archived events are looked for; None means `archive` in the data directory.
     part, notify_socket: which part the supervisor (or systemd) started this process as, and
@@ -77,6 +80,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ports: Ports = Ports()
     clock: Clock = "wall"
     genesis: str = ""
+    origins: str = ""
+    stream_processes: int = 1
+    stream_connections_max: int = 50_000
     token_public_key: str = ""
     log_writer_password: str = ""
     log_reader_password: str = ""
@@ -101,6 +107,9 @@ _VARIABLES = {
     "DURIAN_HOST": "host",
     "DURIAN_CLOCK": "clock",
     "DURIAN_GENESIS": "genesis",
+    "DURIAN_ORIGINS": "origins",
+    "DURIAN_STREAM_PROCESSES": "stream_processes",
+    "DURIAN_STREAM_CONNECTIONS_MAX": "stream_connections_max",
     "DURIAN_TOKEN_PUBLIC_KEY": "token_public_key",
     "DURIAN_LOG_WRITER_PASSWORD": "log_writer_password",
     "DURIAN_LOG_READER_PASSWORD": "log_reader_password",

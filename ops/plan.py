@@ -21,6 +21,8 @@ from ops.tokens import ensure_keys, public_key_file
 
 PROJECTORS = ("market", "mining", "accounts")
 HISTORY_PROJECTOR = "projector-history"
+# A drain spreads reconnects over 15 s, then waits for the slowest clients.
+STREAM_STOP_TIMEOUT_S = 30.0
 _PROJECT_ROOT = Path(__file__).parents[1]
 
 
@@ -265,15 +267,27 @@ def _gateways(client: Config, reader: Mapping[str, str]) -> list[Part]:
                 name: {"url": f"http://{client.host}:{port}"} for name, port in services.items()
             },
         ),
-        _python_part(
-            "stream",
-            ("serve", "stream"),
-            reader,
-            depends_on=("migrate", "redis"),
-            talks_to=("engine",),
-            addresses={"stream": {"url": f"ws://{client.host}:{ports.stream}/v1/stream"}},
-        ),
+        *_streams(client, reader),
     ]
+
+
+def _streams(client: Config, reader: Mapping[str, str]) -> list[Part]:
+    """As many as are configured; they share one port, so only the first has an address."""
+    address = {"stream": {"url": f"ws://{client.host}:{client.ports.stream}/v1/stream"}}
+    first = _python_part(
+        "stream",
+        ("serve", "stream"),
+        reader,
+        depends_on=("migrate", "redis"),
+        talks_to=("engine",),
+        addresses=address,
+    )
+    first = msgspec.structs.replace(first, stop_timeout_s=STREAM_STOP_TIMEOUT_S)
+    others = [
+        msgspec.structs.replace(first, name=f"stream-{number}", addresses={})
+        for number in range(2, client.stream_processes + 1)
+    ]
+    return [first, *others]
 
 
 def _python_part(

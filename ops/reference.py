@@ -1,4 +1,4 @@
-"""Reference pages and JSON Schema, generated from schemas/ so that they cannot disagree with it.
+"""Reference pages and schemas, generated from the structs so that they cannot disagree with them.
 
 Holds the words that belong to no struct (what each rejection means); writes no file itself.
 """
@@ -11,6 +11,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from gateway.errors import status_of
+from gateway.stream_document import encoded_document
 from schemas import publications
 from schemas.commands import LedgerCommand
 from schemas.events import EVENT_TYPES, AssetSpec, Event, LedgerEvent, MarketRules
@@ -29,6 +30,7 @@ PUBLICATIONS: dict[str, type[msgspec.Struct]] = {
     "kline": publications.Kline,
     "burns": publications.BurnPublication,
     "account": publications.Account,
+    "balance": publications.BalanceNow,
 }
 
 _EVENTS_HEAD = """
@@ -225,6 +227,11 @@ def rejections_page() -> str:
         for meaning, details in [_MEANING[code]]
     ]
     return "\n".join([GENERATED, _REJECTIONS_HEAD.strip("\n"), *rows]) + "\n"
+
+
+def stream_document() -> str:
+    """docs/asyncapi.json."""
+    return encoded_document().decode()
 
 
 def _event_section(kind: type[Event]) -> Iterator[str]:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +26,7 @@ from gateway.routes_health import OK, dependencies
 from gateway.routes_stream import Stream, create_stream_app
 from gateway.services import HTTP_SERVICES, HttpService, create_app
 from gateway.session import MESSAGE_BYTES_MAX
-from gateway.uvicorn_protocol import StreamProtocol
+from gateway.stream_protocol import StreamProtocol
 from gateway.views import Views
 from ops.config import Config, require
 from ops.errors import ServerUnavailable, UsageError
@@ -38,10 +40,12 @@ SERVICE_NAMES: Final[tuple[ServiceName, ...]] = (*HTTP_SERVICES, "stream")
 
 log = logging.getLogger("durian")
 
-SEND_BUFFER_BYTES = 64 * 1024
+# The kernel doubles it. What a slow client may have the kernel hold for it stays small.
+SEND_BUFFER_BYTES = 32 * 1024
 BACKLOG = 4_096
 GRACE_SECONDS = 5
 POLL_SECONDS = 0.05
+COLLECT_THRESHOLDS = (10_000, 20, 50)
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +67,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def stop_accepting(self) -> None:
+        for listening in self.servers:
+            listening.close()
+
 
 def token_verifier(path: str) -> TokenVerifier:
     """Raises UsageError when the file is missing or not an Ed25519 public key."""
@@ -75,15 +83,31 @@ def token_verifier(path: str) -> TokenVerifier:
 def bind(config: Config, names: Sequence[ServiceName]) -> list[Listener]:
     """Sockets of the named services at their configured ports. Raises ServerUnavailable."""
     return [
-        Listener(service=name, socket=_bound(config.host, getattr(config.ports, name)))
+        Listener(
+            service=name,
+            socket=_bound(
+                config.host,
+                getattr(config.ports, name),
+                is_shared=name == "stream" and config.stream_processes > 1,
+            ),
+        )
         for name in names
     ]
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _allow_many_files() -> None:
+    """Each connection is a file; the usual soft limit of 1,024 is a default, not a policy."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
+    # is_shared: several processes listen on the port, and the kernel deals out connections.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted sockets inherit it: what a slow client may have the kernel hold for it stays small.
+    if is_shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # Accepted sockets inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((host, port))
@@ -95,6 +119,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 async def run_services(config: Config, names: Sequence[ServiceName]) -> None:
     """Serve the named services until SIGTERM or SIGINT."""
+    _allow_many_files()
     stop = asyncio.Event()
     stop_on_signals(stop.set)
     await serve(config, bind(config, names), stop)
@@ -118,7 +143,11 @@ async def serve(
         resources = _resources(config, engine, history)
         stack.push_async_callback(resources.views.close)
         await stack.enter_async_context(engine.running())
-        stream = Stream(resources)
+        stream = Stream(
+            resources,
+            allowed_origins=config.origins.replace(",", " ").split(),
+            connections_max=config.stream_connections_max,
+        )
         if any(listener.service == "stream" for listener in listeners):
             await stack.enter_async_context(stream.running())
         apps: dict[ServiceName, Callable[[], ASGIApp]] = {
@@ -135,6 +164,9 @@ async def serve(
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
         notifier.stopping()
         announcing.cancel()
+        for server, listener in zip(servers, listeners, strict=True):
+            if listener.service == "stream":
+                server.stop_accepting()
         await stream.drain()
         for server in servers:
             server.should_exit = True
@@ -174,6 +206,17 @@ def _server(config: Config, app: ASGIApp) -> _Server:
     )
 
 
+def _settle_memory() -> None:
+    """What is there now stays: a collection need not walk through it again and again.
+
+    With the interpreter's own thresholds a wave of connections causes full collections of tens of
+    milliseconds each.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_THRESHOLDS)
+
+
 async def _announce(
     resources: Resources,
     servers: Sequence[_Server],
@@ -193,6 +236,7 @@ async def _announce(
             break
         notifier.status(", ".join(waiting) or "starting")
         await asyncio.sleep(POLL_SECONDS)
+    _settle_memory()
     addresses = ", ".join(f"{listener.service} {listener.port}" for listener in listeners)
     log.info("serving %s", addresses)
     notifier.ready(addresses)

@@ -173,6 +173,20 @@ class Mining(msgspec.Struct, frozen=True, kw_only=True):
     settled: str
 
 
+class BalanceNow(msgspec.Struct, frozen=True, kw_only=True):
+    """`data` of channel balance: what a user has of the mined asset as of `second`.
+
+    amount: available, held and accrued. accrued: of it, what mining has not paid out yet.
+    values: the amount at the last price, rounded down, by market in which the asset is the base.
+    """
+
+    second: int
+    asset: str
+    amount: str
+    accrued: str
+    values: dict[str, str]
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """Snapshot and publication of channel account: always the whole account."""
 

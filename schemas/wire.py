@@ -16,6 +16,8 @@ from schemas.publications import BurnRecord, Trade
 T = TypeVar("T")
 
 SUBPROTOCOL_JSON = "durian.v1.json"
+SUBPROTOCOL_MSGPACK = "durian.v1.msgpack"
+STREAM_VERSION = 1
 
 
 class WireCode(enum.StrEnum):
@@ -36,6 +38,9 @@ class WireCode(enum.StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"
     NOT_SUBSCRIBED = "not_subscribed"
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    GOING_AWAY = "going_away"
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,6 +315,51 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", o
     """What every message to the client is; absent fields are at their default."""
 
 
+class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connection may do. messages_per_second: pings and pongs of the client count as well.
+
+    unread_bytes: how much may wait for a client before it counts as too slow.
+    ping_seconds: the gateway pings a client that was silent for so long; pong_seconds: how long it
+    waits for a sign of life then.
+    """
+
+    message_bytes: int
+    messages_per_second: int
+    subscriptions: int
+    unread_bytes: int
+    ping_seconds: int
+    pong_seconds: int
+
+
+class Hello(ServerMessage, frozen=True, kw_only=True, tag="hello"):
+    """The first message on every connection.
+
+    expires_at: of the token in the handshake's Authorization header, if there was one, Unix second.
+    """
+
+    version: int
+    limits: StreamLimits
+    expires_at: int | None = None
+
+
+class Stale(ServerMessage, frozen=True, kw_only=True, tag="stale"):
+    """The views cannot be read at the moment: what was shown last may be old. See Fresh."""
+
+
+class Fresh(ServerMessage, frozen=True, kw_only=True, tag="fresh"):
+    """The views are read again; what was missed follows as publications or snapshots."""
+
+
+class Draining(ServerMessage, frozen=True, kw_only=True, tag="draining"):
+    """This gateway is going away and closes the connection within so many milliseconds (4000).
+
+    reconnect_within_ms: connect anew after a random time of at most so long.
+    """
+
+    closes_within_ms: int
+    reconnect_within_ms: int
+
+
 class Ack(ServerMessage, frozen=True, kw_only=True, tag="ack"):
     """expires_at: of the token just accepted, Unix second."""
 
@@ -351,3 +401,8 @@ class Pub(ServerMessage, frozen=True, kw_only=True, tag="pub"):
     ch: str
     offset: int
     data: msgspec.Raw
+
+
+ServerMessages = (
+    Hello | Ack | Pong | StreamError | Snapshot | Recovered | Pub | Stale | Fresh | Draining
+)

@@ -10,7 +10,11 @@ from ops.commands.options import json_option
 from ops.console import print_json
 from ops.errors import Exit
 
-PAGES = {"events.md": reference.events_page, "rejections.md": reference.rejections_page}
+PAGES = {
+    "events.md": reference.events_page,
+    "rejections.md": reference.rejections_page,
+    "asyncapi.json": reference.stream_document,
+}
 
 
 @click.group()
@@ -38,7 +42,7 @@ def export(*, as_json: bool) -> None:
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if a page is out of date.")
 def write(into: Path, *, check: bool) -> None:
-    """Write the generated pages, events.md and rejections.md."""
+    """Write the generated pages: events.md, rejections.md, asyncapi.json (the stream)."""
     stale = [name for name, page in PAGES.items() if _written(into / name) != page()]
     for name in stale:
         if check:

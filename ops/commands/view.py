@@ -33,7 +33,7 @@ def command(data: Path | None, *, as_json: bool) -> None:
     config = pointed_at(load_config(), status)
     with contextlib.suppress(BrokenPipeError):  # the reader of our lines has had enough
         asyncio.run(
-            _until_signal(print_pulses(config, _json) if as_json else show_live_view(config))
+            until_signal(print_pulses(config, _json) if as_json else show_live_view(config))
         )
 
 
@@ -58,7 +58,7 @@ def _json(picture: Picture) -> str:
     return msgspec.json.encode(pulse_values(picture)).decode()
 
 
-async def _until_signal(showing: Coroutine[Any, Any, None]) -> None:
+async def until_signal(showing: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(showing)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

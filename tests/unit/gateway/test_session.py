@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.auth import Principal
 from gateway.channels import Kind
 from gateway.close_codes import CloseCode
+from gateway.encodings import Encoding
 from gateway.errors import Refusal
 from gateway.session import (
     MESSAGES_PER_SECOND_MAX,
@@ -100,6 +101,8 @@ def test_an_unknown_market_is_looked_for_once_more() -> None:
         "kline..1m",
         "account.alice",
         "account:alice",
+        "balance:alice",
+        "depth",
         "PULSE",
     ],
 )
@@ -109,24 +112,25 @@ def test_a_name_that_is_no_channel_is_refused_and_nothing_is_subscribed(name: st
     assert told.channels() == []
 
 
-def test_account_is_the_channel_of_whoever_asks() -> None:
+@pytest.mark.parametrize("name", ["account", "balance"])
+def test_private_channels_are_those_of_whoever_asks(name: str) -> None:
     told = session()
-    assert error_code(subscribe(told, "account")) == WireCode.UNAUTHORIZED
+    assert error_code(subscribe(told, name)) == WireCode.UNAUTHORIZED
     assert tell(told, {"op": "auth", "id": 2, "token": "alice"}) == [
         Reply(Ack(id=2, expires_at=1_000))
     ]
-    _, join = subscribe(told, "account")
+    _, join = subscribe(told, name)
     assert isinstance(join, Join)
-    assert join.channel.key == "account:alice"
-    assert join.channel.name == "account"
+    assert join.channel.key == f"{name}:alice"
+    assert join.channel.name == name
 
 
-def test_becoming_someone_else_leaves_the_first_ones_account() -> None:
+def test_becoming_someone_else_leaves_the_first_ones_channels() -> None:
     told = session(ALICE)
-    subscribe(told, "account", "pulse")
-    left, ack = tell(told, {"op": "auth", "token": "bob"})
-    assert isinstance(left, Leave)
-    assert left.channel.key == "account:alice"
+    subscribe(told, "account", "pulse", "balance")
+    *left, ack = tell(told, {"op": "auth", "token": "bob"})
+    keys = {effect.channel.key for effect in left if isinstance(effect, Leave)}
+    assert keys == {"account:alice", "balance:alice"}
     assert ack == Reply(Ack(expires_at=2_000))
     assert [channel.name for channel in told.channels()] == ["pulse"]
     assert told.principal == BOB
@@ -172,9 +176,28 @@ def test_what_cannot_be_read_is_answered(message: bytes, code: str, request_id: 
     assert (reply.message.code, reply.message.id) == (code, request_id)
 
 
-@given(st.one_of(st.binary(max_size=300), st.text(max_size=300)))
-def test_no_message_raises(message: str | bytes) -> None:
-    (effect,) = session().receive(message, now_ns=0)
+@pytest.mark.parametrize(
+    ("message", "code", "request_id"),
+    [
+        ({"op": "fly", "id": 3}, WireCode.UNKNOWN_OP, 3),
+        ({"op": "subscribe", "id": 3}, WireCode.INVALID_MESSAGE, 3),
+        (7, WireCode.INVALID_MESSAGE, None),
+    ],
+)
+def test_messagepack_says_the_same(message: object, code: str, request_id: int | None) -> None:
+    told = Session(verify=verify, has_market=bool, encoding=Encoding.MSGPACK)
+    (reply,) = told.receive(msgspec.msgpack.encode(message), now_ns=0)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.message, StreamError)
+    assert (reply.message.code, reply.message.id) == (code, request_id)
+    ping = msgspec.msgpack.encode({"op": "ping", "id": 5, "new": 1})
+    assert told.receive(ping, now_ns=0) == [Reply(Pong(id=5))]
+
+
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=300)), st.sampled_from(Encoding))
+def test_no_message_raises(message: str | bytes, encoding: Encoding) -> None:
+    told = Session(verify=verify, has_market=bool, encoding=encoding)
+    (effect,) = told.receive(message, now_ns=0)
     assert isinstance(effect, Reply)
 
 
@@ -195,6 +218,13 @@ def test_a_flood_ends_the_connection_and_a_second_later_counts_anew() -> None:
     for _ in range(MESSAGES_PER_SECOND_MAX - 1):
         told.receive(ping, now_ns=2 * SECOND_NS)
     assert told.receive(ping, now_ns=2 * SECOND_NS) == [Close(CloseCode.TOO_MANY_MESSAGES)]
+
+
+def test_pings_and_pongs_count_as_messages() -> None:
+    told = session()
+    for _ in range(MESSAGES_PER_SECOND_MAX):
+        assert told.control(now_ns=0) == []
+    assert told.control(now_ns=0) == [Close(CloseCode.TOO_MANY_MESSAGES)]
 
 
 def test_expiry_closes_only_those_who_have_a_token() -> None:

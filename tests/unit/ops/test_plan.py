@@ -6,12 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.routes_stream import DRAIN_SECONDS_MAX
+from gateway.stream_protocol import CLOSE_SECONDS_MAX
 from ops.config import Config, Ports
 from ops.datadir import load_secrets, open_data_dir
 from ops.errors import UsageError
 from ops.part import Part
 from ops.plan import Plan, StackOptions, plan_stack
 from ops.ports import PortReservations
+from ops.serving import GRACE_SECONDS
 from ops.supervisor import Supervisor
 
 # Servers of others, so that planning needs no program of this machine.
@@ -32,6 +35,20 @@ def _plan(root: Path, **options: object) -> Plan:
 
 def _part(plan: Plan, name: str) -> Part:
     return next(part for part in plan.parts if part.name == name)
+
+
+def test_streams_share_a_port_and_have_time_to_drain(tmp_path: Path) -> None:
+    several = msgspec.structs.replace(EXTERNAL, stream_processes=3)
+    data_dir = open_data_dir(tmp_path)
+    with contextlib.closing(PortReservations()) as held:
+        plan = plan_stack(several, StackOptions(data_dir=tmp_path), data_dir, held)
+    names = ("stream", "stream-2", "stream-3")
+    streams = [_part(plan, name) for name in names]
+    assert {part.argv[-2:] for part in streams} == {("serve", "stream")}
+    assert {part.environment["DURIAN_PORT_STREAM"] for part in streams} == {"22025"}
+    assert [bool(part.addresses) for part in streams] == [True, False, False]
+    drain_s = DRAIN_SECONDS_MAX + CLOSE_SECONDS_MAX + GRACE_SECONDS
+    assert all(part.stop_timeout_s > drain_s for part in streams)
 
 
 def test_servers_that_are_configured_are_only_probed(tmp_path: Path) -> None:

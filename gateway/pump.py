@@ -1,0 +1,66 @@
+"""Sends what connections have pending, a slice of them at a time, so that the loop never stalls.
+
+A tick for 12,000 connections is a sweep of 150 ms; between slices answers, accepts and other feeds
+get their turn. Each sweep begins elsewhere, so that no connection is always the last.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+SLICE = 250
+
+
+class Sender(Protocol):
+    """Something that was given frames. flush never raises, whatever became of the peer."""
+
+    def flush(self) -> None: ...
+
+
+class Pump:
+    """run() must be running for anything to be sent by it."""
+
+    def __init__(self, swept: Callable[[float], None] = lambda seconds: None) -> None:
+        """swept: is told how long each sweep took, from its first to its last connection."""
+        self._swept = swept
+        self._due: list[Sender] = []
+        self._start = 0
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, sender: Sender) -> None:
+        """Have a sender flushed in the next sweep; to be added once until then."""
+        if not self._due:
+            self._some.set()
+            self._idle.clear()
+        self._due.append(sender)
+
+    async def settled(self) -> None:
+        """Wait until everything added so far was flushed."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._some.wait()
+            began = loop.time()
+            while self._due:
+                due, self._due = self._due, []
+                await self._sweep(due)
+            self._some.clear()
+            self._idle.set()
+            self._swept(loop.time() - began)
+
+    async def _sweep(self, due: list[Sender]) -> None:
+        count = len(due)
+        self._start = (self._start + SLICE) % count if count > SLICE else 0
+        for first in range(0, count, SLICE):
+            begin = (self._start + first) % count
+            size = min(SLICE, count - first)
+            # Past the end, the slice goes on at the beginning.
+            over = max(begin + size - count, 0)
+            for sender in (*due[begin : begin + size], *due[:over]):
+                sender.flush()
+            await asyncio.sleep(0)

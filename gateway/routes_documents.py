@@ -1,0 +1,46 @@
+"""GET /asyncapi.json, what the stream speaks for programs, and /docs, the same for people."""
+
+import base64
+import functools
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.stream_document import document, encoded_document
+from gateway.stream_page import STYLE, page
+
+# Generated pages of other hosts may read the document; there is nothing private in it.
+_HEADERS = {"access-control-allow-origin": "*", "cache-control": "public, max-age=300"}
+
+
+async def get_document(request: Request) -> Response:
+    return Response(_document(), headers=_HEADERS, media_type="application/json")
+
+
+async def get_page(request: Request) -> Response:
+    headers = {**_HEADERS, "content-security-policy": _policy()}
+    return Response(_page(), headers=headers, media_type="text/html")
+
+
+@functools.cache
+def _document() -> bytes:
+    return encoded_document()
+
+
+@functools.cache
+def _page() -> str:
+    return page(document())
+
+
+@functools.cache
+def _policy() -> str:
+    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{style}'"
+
+
+ROUTES = (
+    Route("/asyncapi.json", get_document, methods=["GET"]),
+    Route("/docs", get_page, methods=["GET"]),
+)

@@ -1,0 +1,526 @@
+"""gateway.stream_protocol under real uvicorn and uvloop: the websockets client and bare sockets."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from gateway import frames, stream_protocol
+from gateway.asgi_socket import EXTENSION, AsgiSocket
+from gateway.stream_protocol import StreamProtocol
+from tests.fixtures._bare_client import bare, masked
+
+DEADLINE_SECONDS = 20.0
+MESSAGE_BYTES_MAX = 1_000
+
+
+class Recorder:
+    """An Endpoint that notes what it is told. ended: the codes, one if all is well."""
+
+    def __init__(self, protocol: StreamProtocol) -> None:
+        self.protocol = protocol
+        self.messages: list[str | bytes] = []
+        self.controls = 0
+        self.writables = 0
+        self.codes: list[int] = []
+        self.on_message: Callable[[str | bytes], None] = self.messages.append
+
+    def received(self, message: str | bytes) -> None:
+        self.on_message(message)
+
+    def controlled(self) -> None:
+        self.controls += 1
+
+    def writable(self) -> None:
+        self.writables += 1
+
+    def ended(self, code: int) -> None:
+        self.codes.append(code)
+
+
+class Served:
+    """What a test sees of the server. recorders: of the detached connections, in their order."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.recorders: list[Recorder] = []
+        self.waiting = 0
+        self.gate = asyncio.Event()
+        self.seen: list[Any] = []
+        self.server: uvicorn.Server
+
+    def url(self, path: str = "/detached") -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    async def recorder(self, number: int = 0) -> Recorder:
+        await until(lambda: len(self.recorders) > number)
+        return self.recorders[number]
+
+    async def pass_gate(self) -> None:
+        self.waiting += 1
+        await self.gate.wait()
+
+
+Story = Callable[[Served], Awaitable[None]]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def detached(websocket: WebSocket) -> None:
+    served: Served = websocket.app.state.served
+    if "before" in websocket.query_params:
+        await served.pass_gate()
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(offered[0] if offered else None, headers=[(b"x-mark", b"here")])
+    protocol: StreamProtocol = websocket.scope["extensions"][EXTENSION]
+    recorder = Recorder(protocol)
+    served.seen.append(protocol)
+    if "late" in websocket.query_params:
+        await served.pass_gate()
+    protocol.detach(recorder)
+    served.recorders.append(recorder)
+    if "broken" in websocket.query_params:
+        raise LookupError("after detaching")
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> AsyncIterator[Served]:
+    served = Served()
+    routed = Starlette(routes=[WebSocketRoute("/detached", detached), WebSocketRoute("/app", app)])
+    routed.state.served = served
+    config = uvicorn.Config(
+        routed,
+        ws=StreamProtocol,
+        ws_max_size=MESSAGE_BYTES_MAX,
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=3,
+    )
+    served.server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+    served.port = listener.getsockname()[1]
+    running = asyncio.create_task(served.server.serve(sockets=[listener]))
+    try:
+        await until(lambda: served.server.started)
+        yield served
+    finally:
+        served.gate.set()
+        served.server.should_exit = True
+        await running
+        listener.close()
+
+
+async def no_app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("not asked for")
+
+
+def run(story: Story, app: Callable[[Scope, Receive, Send], Awaitable[None]] = no_app) -> None:
+    async def told() -> None:
+        async with serving(app) as served, asyncio.timeout(DEADLINE_SECONDS):
+            await story(served)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(told())
+
+
+async def close_of(ws: ClientConnection) -> tuple[int, str]:
+    try:
+        while True:
+            await ws.recv()
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None
+        return closed.rcvd.code, closed.rcvd.reason
+
+
+# -- open connections -----------------------------------------------------------------------------
+
+
+def test_accepts_with_subprotocol_and_headers_and_passes_messages_both_ways() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url(), subprotocols=[Subprotocol("a"), Subprotocol("b")]) as ws:
+            assert ws.subprotocol == "a"
+            assert ws.response is not None
+            assert ws.response.headers["x-mark"] == "here"
+            assert "date" in ws.response.headers
+            recorder = await served.recorder()
+            await ws.send("é")
+            await ws.send([b"in ", b"three ", b"parts"])
+            await until(lambda: len(recorder.messages) == 2)
+            assert recorder.messages == ["é", b"in three parts"]
+            text, binary = frames.frame(frames.TEXT, b"1"), frames.frame(frames.BINARY, b"2")
+            recorder.protocol.write(text + binary)
+            assert [await ws.recv(), await ws.recv()] == ["1", b"2"]
+
+    run(story)
+
+
+def test_pings_are_answered_and_pongs_noticed() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url(), ping_interval=None) as ws:
+            recorder = await served.recorder()
+            await (await ws.ping(b"there?"))
+            assert recorder.controls == 1
+            recorder.protocol.heard = False
+            recorder.protocol.ping()
+            await until(lambda: recorder.controls == 2)
+            assert recorder.protocol.heard
+
+    run(story)
+
+
+def test_messages_that_come_before_detaching_are_not_lost() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url("/detached?late=1")) as ws:
+            for number in range(200):
+                await ws.send(str(number))
+            served.gate.set()
+            recorder = await served.recorder()
+            await until(lambda: len(recorder.messages) == 200)
+            assert recorder.messages == [str(number) for number in range(200)]
+
+    run(story)
+
+
+def test_detached_connection_keeps_neither_task_nor_asgi() -> None:
+    async def story(served: Served) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            async with connect(served.url()), connect(served.url()):
+                await served.recorder(1)
+                await until(lambda: not served.server.server_state.tasks)
+                left = [each for each in gc.get_objects() if isinstance(each, AsgiSocket)]
+                assert left == []
+                assert not hasattr(served.recorders[0].protocol, "__dict__")
+        finally:
+            gc.enable()
+
+    run(story)
+
+
+def test_unacknowledged_bytes_end_a_connection_in_the_kernel() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url()):
+            held = (await served.recorder()).protocol._transport.get_extra_info("socket")
+            set_to = held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert set_to == stream_protocol.TCP_USER_TIMEOUT_MS
+
+    run(story)
+
+
+def test_slow_reader_is_buffered_for_and_writable_again() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached", receive_bytes=4_096) as client:
+            recorder = await served.recorder()
+            protocol, block = recorder.protocol, frames.frame(frames.BINARY, bytes(60_000))
+            count = 0
+            while protocol.buffered() <= stream_protocol.WRITE_HIGH_BYTES:
+                protocol.write(block)
+                count += 1
+            # Bounded by what the kernel holds for a slow reader, not by the reader.
+            assert count < 10
+            assert recorder.writables == 0
+            await client.read(count * len(block))
+            await until(lambda: recorder.writables == 1)
+            await until(lambda: protocol.buffered() == 0)
+
+    run(story)
+
+
+def test_pings_of_a_client_that_does_not_read_are_not_answered_for_ever() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached", receive_bytes=4_096) as client:
+            recorder = await served.recorder()
+            recorder.protocol.write(frames.frame(frames.BINARY, bytes(500_000)))
+            buffered = recorder.protocol.buffered()
+            assert buffered > stream_protocol.WRITE_HIGH_BYTES
+            await client.write(masked(frames.PING, bytes(125)) * 2_000)
+            await until(lambda: recorder.controls == 2_000)
+            assert recorder.protocol.buffered() <= buffered
+
+    run(story)
+
+
+# -- ends -----------------------------------------------------------------------------------------
+
+
+def test_client_closes() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url()) as ws:
+            await ws.close(4321, "enough")
+            assert ws.close_code == 4321
+        recorder = await served.recorder()
+        await until(lambda: recorder.codes == [4321])
+        assert recorder.protocol.is_closing
+        assert not served.server.server_state.connections
+
+    run(story)
+
+
+def test_close_without_a_code_is_1005() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            await client.write(masked(frames.CLOSE))
+            assert await client.read_to_end() == b"\x88\x00"
+        recorder = await served.recorder()
+        await until(lambda: recorder.codes == [1005])
+
+    run(story)
+
+
+def test_owner_closes() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url()) as ws:
+            recorder = await served.recorder()
+            recorder.protocol.close(4001, "slow_consumer")
+            recorder.protocol.close(4002, "another")
+            recorder.protocol.write(frames.frame(frames.TEXT, b"late"))
+            recorder.protocol.ping()
+            assert await close_of(ws) == (4001, "slow_consumer")
+        await until(lambda: recorder.codes == [4001])
+        recorder.protocol.write(b"gone")
+        recorder.protocol.close(4003)
+        recorder.protocol.abort()
+        assert recorder.protocol.buffered() == 0
+
+    run(story)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_close_that_is_not_answered_ends_all_the_same(
+    reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_protocol, "CLOSE_SECONDS_MAX", 0.2)
+
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached", receive_bytes=4_096) as client:
+            recorder = await served.recorder()
+            if not reads:
+                recorder.protocol.write(frames.frame(frames.BINARY, bytes(500_000)))
+                assert recorder.protocol.buffered() > 0
+            recorder.protocol.close(4000)
+            assert recorder.codes == []
+            await until(lambda: recorder.codes == [4000])
+            if reads:
+                assert await client.read_to_end() == b"\x88\x02\x0f\xa0"
+
+    run(story)
+
+
+def test_client_that_closes_without_reading_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_protocol, "CLOSE_SECONDS_MAX", 0.2)
+
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached", receive_bytes=4_096) as client:
+            recorder = await served.recorder()
+            recorder.protocol.write(frames.frame(frames.BINARY, bytes(500_000)))
+            await client.write(masked(frames.CLOSE, (1000).to_bytes(2, "big")))
+            await until(lambda: recorder.codes == [1000])
+
+    run(story)
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "abort", "half-end"])
+def test_end_without_a_close_is_1006(how: str) -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            recorder = await served.recorder()
+            if how == "reset":
+                client.reset()
+            elif how == "end":
+                client.end()
+            elif how == "half-end":
+                client.end_writing()
+            else:
+                recorder.protocol.abort()
+                recorder.protocol.abort()
+            await until(lambda: recorder.codes == [1006])
+            assert recorder.protocol.is_closing
+            recorder.protocol.write(b"gone")
+            assert recorder.protocol.buffered() == 0
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (masked(frames.TEXT, b"\xff"), 1007),
+        (b"\x81\x01a", 1002),
+        (masked(frames.BINARY, bytes(MESSAGE_BYTES_MAX + 1)), 1009),
+        (masked(frames.BINARY, bytes(4_000_000)), 1009),
+    ],
+)
+def test_broken_protocol_is_closed_with_its_code(sent: bytes, code: int) -> None:
+    """Even if much is still under way: the Close is not lost to a reset."""
+
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            recorder = await served.recorder()
+            await client.write(masked(frames.TEXT, b"fine") + sent + masked(frames.TEXT, b"late"))
+            (close,) = frames_of(await client.read_to_end())
+            assert int.from_bytes(close[:2], "big") == code
+            client.end()
+            await until(lambda: recorder.codes == [code])
+            assert recorder.messages == ["fine"]
+
+    run(story)
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    """The payloads of short frames."""
+    found = []
+    while data:
+        found.append(data[2 : 2 + data[1]])
+        data = data[2 + data[1] :]
+    return found
+
+
+def test_owner_that_closes_receives_no_more() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            recorder = await served.recorder()
+
+            def close_at_third(message: str | bytes) -> None:
+                recorder.messages.append(message)
+                if len(recorder.messages) == 3:
+                    recorder.protocol.close(4500)
+
+            recorder.on_message = close_at_third
+            flood = (masked(frames.TEXT, b"x") + masked(frames.PING)) * 1_000
+            answer = (1000).to_bytes(2, "big")
+            await client.write(flood + masked(frames.CLOSE, answer))
+            await client.read_to_end()
+            await until(lambda: recorder.codes == [4500])
+            assert (len(recorder.messages), recorder.controls) == (3, 2)
+
+    run(story)
+
+
+def test_flood_after_a_close_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_protocol, "CLOSE_SECONDS_MAX", 0.5)
+
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            recorder = await served.recorder()
+            recorder.protocol.close(4500)
+            enough = stream_protocol.LATE_BYTES_MAX // 6 + 1
+            # The Close at its end is not found any more: the connection ends by the deadline.
+            await client.write(masked(frames.PING) * enough)
+            await client.write(masked(frames.CLOSE))
+            assert recorder.codes == []
+            await until(lambda: recorder.codes == [4500])
+
+    run(story)
+
+
+def test_client_that_leaves_before_detaching_is_told_as_ended() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached?late=1") as client:
+            await until(lambda: served.waiting == 1)
+            client.reset()
+        await until(lambda: not served.server.server_state.connections)
+        served.gate.set()
+        recorder = await served.recorder()
+        assert recorder.codes == [1006]
+
+    run(story)
+
+
+def test_client_that_leaves_before_acceptance_leaves_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached?before=1", awaits_acceptance=False) as client:
+            await until(lambda: served.waiting == 1)
+            client.reset()
+        await until(lambda: not served.server.server_state.connections)
+        served.gate.set()
+        await until(lambda: not served.server.server_state.tasks)
+        assert served.recorders == []
+
+    with caplog.at_level(logging.WARNING):
+        run(story)
+    assert caplog.records == []
+
+
+def test_application_that_fails_after_detaching_closes_with_1011(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url("/detached?broken=1")) as ws:
+            assert (await close_of(ws))[0] == 1011
+        recorder = await served.recorder()
+        await until(lambda: recorder.codes == [1011])
+
+    run(story)
+    assert "Exception in ASGI application" in caplog.text
+
+
+def test_server_that_stops_closes_with_1012() -> None:
+    async def story(served: Served) -> None:
+        async with connect(served.url()) as ws, bare(served.port, "/detached") as silent:
+            recorders = [await served.recorder(0), await served.recorder(1)]
+            served.server.should_exit = True
+            assert (await close_of(ws))[0] == 1012
+            assert frames_of(await silent.read_to_end()) == [(1012).to_bytes(2, "big")]
+            silent.end()
+            await until(lambda: [each.codes for each in recorders] == [[1012], [1012]])
+
+    run(story)
+
+
+def test_server_that_stops_refuses_whom_it_has_not_accepted() -> None:
+    async def story(served: Served) -> None:
+        path = "/detached?before=1"
+        async with bare(served.port, path, awaits_acceptance=False) as client:
+            await until(lambda: served.waiting == 1)
+            served.server.should_exit = True
+            assert (await client.read_to_end()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+
+    run(story)
+
+
+# -- within ASGI ----------------------------------------------------------------------------------
+
+
+def test_application_that_does_not_detach_is_served_by_asgi() -> None:
+    ends: list[Any] = []
+
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            await websocket.send({**message, "type": "websocket.send"})
+        ends.extend((message, await websocket._receive()))
+
+    async def story(served: Served) -> None:
+        async with connect(served.url("/app")) as ws:
+            for message in ("é", b"\xff"):
+                await ws.send(message)
+                assert await ws.recv() == message
+            await ws.close(4321)
+        await until(lambda: len(ends) == 2)
+        assert ends[0] == ends[1] == {"type": "websocket.disconnect", "code": 4321, "reason": ""}
+
+    run(story, echo)  # type: ignore[arg-type]  # Starlette makes an app of it
