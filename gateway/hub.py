@@ -60,7 +60,8 @@ class _Feed:
 class _Audience:
     """One channel's subscribers. ahead: by the offset they have; joining: await the snapshot.
 
-    ticket: of the one snapshot being read for them, None if none is.
+    ticket: of the one snapshot being read for them, None if none is. newest: where newest wins, for
+    who left it out.
     """
 
     __slots__ = ("ahead", "channel", "held", "joining", "live", "newest", "ticket")
@@ -84,13 +85,19 @@ class _Audience:
 
 
 class Hub:
-    """read_snapshot(channel, ticket): the hub needs one; take_snapshot answers with that ticket."""
+    """read_snapshot(channel, ticket): the hub needs one; take_snapshot answers with that ticket.
+
+    recovered, snapshots: how often a subscriber was told that it missed nothing, and how often a
+    snapshot.
+    """
 
     def __init__(self, read_snapshot: Callable[[Channel, int], None]) -> None:
         self._read_snapshot = read_snapshot
         self._feeds: dict[FeedId, _Feed] = {}
         self._audiences: dict[str, _Audience] = {}
         self._tickets = itertools.count(1)
+        self.recovered = 0
+        self.snapshots = 0
 
     def epoch(self, feed_id: FeedId) -> str | None:
         return self._feed(feed_id).epoch
@@ -188,7 +195,9 @@ class Hub:
             encoding = subscriber.encoding
             if since == Since(epoch=epoch, offset=snapshot.offset):
                 subscriber.push(_recovered(channel, since, encoding))
+                self.recovered += 1
             else:
+                self.snapshots += 1
                 if encoding not in frames:
                     frames[encoding] = _snapshot(channel, epoch, snapshot, encoding)
                 subscriber.push(frames[encoding])
@@ -212,12 +221,14 @@ class Hub:
         if traits.newest_wins:
             subscriber.expect_whole(channel.key)
         newest = missed[-1].offset if missed else since.offset
+        self.recovered += 1
         reached = Since(epoch=since.epoch, offset=newest)
         subscriber.push(frames + _recovered(channel, reached, encoding))
         return True
 
     def _send(self, audience: _Audience, fresh: Sequence[Publication]) -> None:
-        audience.newest = fresh[-1]
+        if audience.channel.traits.newest_wins:
+            audience.newest = fresh[-1]
         if audience.ticket is not None:
             audience.held.extend(fresh)
         if audience.live:

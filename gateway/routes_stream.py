@@ -6,6 +6,7 @@ below ASGI and returns.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from typing import Any
 
@@ -115,7 +116,7 @@ class Stream:
                 hub=self._desk.hub,
                 snapshots=self._snapshots,
                 settled=self._pump.settled,
-                on_stale=lambda is_stale, number=number: self._mark_stale(number, is_stale),
+                on_stale=functools.partial(self._mark_stale, number),
             )
             self._spawn(reader.run())
         self._spawn(self._pump.run())

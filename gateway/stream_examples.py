@@ -141,7 +141,6 @@ _BURN: Final = publications.BurnPublication(
     trade=publications.Burn(
         trade_id=42,
         time=_TRADED_MS,
-        asset="DUR",
         burned="0.00400000",
         burned_total="0.00400000",
         position=47,

@@ -47,6 +47,18 @@ class Endpoint(Protocol):
         """Once, when the connection is gone. code: the first Close's, peer's or ours; or 1006."""
 
 
+class _Nobody:
+    """The Endpoint of a connection that is gone; nothing happens to it any more."""
+
+    def received(self, message: str | bytes) -> None: ...
+    def controlled(self) -> None: ...
+    def writable(self) -> None: ...
+    def ended(self, code: int) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class StreamProtocol(asyncio.Protocol):
     """heard: set by anything that comes; its owner resets it.
 
@@ -87,13 +99,16 @@ class StreamProtocol(asyncio.Protocol):
 
         Messages that came before are received within this call, and so is an end.
         """
-        assert self._asgi is not None and self._asgi.is_accepted, "accept first, detach once"
-        asgi, self._asgi, self._endpoint = self._asgi, None, endpoint
+        asgi, self._asgi = self._asgi, None
+        if asgi is None:
+            assert self.is_closing, "detach once"
+            endpoint.ended(self._close_code)
+            return
+        assert asgi.is_accepted, "accept first"
+        self._endpoint = endpoint
         for message in asgi.release():
             if not self.is_closing:
                 endpoint.received(message)
-        if self not in self._connections:
-            endpoint.ended(self._close_code)
 
     def write(self, ready: bytes) -> None:
         """Frames, whole ones. Nothing happens once is_closing."""
@@ -162,7 +177,9 @@ class StreamProtocol(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._endpoint.ended(self._close_code)
+        # Those refer to it as well, and would keep each other until the next full collection.
+        endpoint, self._endpoint, self._asgi = self._endpoint, _NOBODY, None
+        endpoint.ended(self._close_code)
 
     def shutdown(self) -> None:
         """uvicorn stops serving."""

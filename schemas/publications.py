@@ -7,7 +7,7 @@ times are Unix milliseconds. Rendered here from views, so that both transports s
 import msgspec
 
 from schemas.amounts import format_amount
-from schemas.events import AssetBurned, BurnSource
+from schemas.events import AssetBurned
 from schemas.views import (
     INTERVAL_SECONDS,
     AccountView,
@@ -59,15 +59,13 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """One burn, as published; burned_total is the asset's, ever.
+    """One burn of the market's base asset; burned_total is the asset's, ever.
 
-    source: a trade of this market (trade_id says which), or the reserve (trade_id is absent).
+    trade_id: of the trade that it is part of; absent for a burn of the reserve.
     """
 
-    source: BurnSource = "trade"
     trade_id: int | msgspec.UnsetType = msgspec.UNSET
     time: int
-    asset: str
     burned: str
     burned_total: str
     position: int
@@ -257,10 +255,8 @@ def _levels(levels: list[tuple[int, int]], market: MarketView) -> tuple[tuple[st
 def burn(event: AssetBurned, position: int, scale: int) -> Burn:
     """scale: of the burned asset."""
     return Burn(
-        source=event.source,
         trade_id=msgspec.UNSET if event.trade_id is None else event.trade_id,
         time=event.at_ns // MS_NS,
-        asset=event.asset_id,
         burned=format_amount(event.amount_minor, scale),
         burned_total=format_amount(event.burned_total_minor, scale),
         position=position,

@@ -6,10 +6,13 @@ does what standard input says (Pace, Rest as JSON lines). No engine, no log and 
 
 import asyncio
 import contextlib
+import heapq
 import itertools
+import random
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from projections.folders import folder
 from projections.partition import PartitionWorker, Record
 from projections.redis_views import RedisViews
 from schemas.codecs import encode_event
-from schemas.commands import DepositFunds, LedgerCommand, PlaceOrder
+from schemas.commands import DepositFunds, GrantContribution, LedgerCommand, PlaceOrder
 from schemas.effects import encode_effect, partition_of
 from schemas.events import LedgerEvent, Side
 from schemas.records import POSTINGS_PARTITIONS, RECORD_EVENTS_MAX, RecordHead
@@ -34,18 +37,24 @@ from schemas.views import ACCOUNTS, HOME_DB, MARKET, MINING
 EPOCH = "bench"
 # Whoever trades is no phone: a trade changes the accounts of two users in ten thousand.
 TRADERS = (9_000_000, 9_000_001)
+# Alone for so long, a miner of weight 1 takes the pool's index to where 18 million of weight take
+# it in a year: its digits are most of a pulse.
+EARLY_MINER = 9_000_002
+EARLY_SECONDS = 17
 TRADE_LOTS = 12_345
 SWING_TICKS = 40
-AHEAD_MAX = 2
+AHEAD_MAX = 4
+TRADE, CHANGE = "trade", "change"
+NEVER = float("inf"), ""
 AWAIT_SECONDS_MAX = 1.0
 POLL_SECONDS = 0.0005
 
 
 class Pace(msgspec.Struct, frozen=True, tag=True):
-    """Go on a second each `seconds`, 0: when all `phones` have the one before the last.
+    """Go on a second each `seconds`, 0: as `phones` get them, AHEAD_MAX ahead of the last one.
 
-    trades, changes: of trades and of phones' accounts, per second of the ledger; both happen half
-    way between two seconds.
+    trades, changes: of phones' accounts, per second of the ledger. Each happens at a moment of its
+    own, anywhere in its share of the time.
     """
 
     seconds: float
@@ -127,6 +136,7 @@ class Feed:
         commands: list[LedgerCommand] = [*order_mix.opening()]
         events = self._decide(commands)
         events += tick(self._state, self._second)
+        events += self._mine_early()
         for count, first in ((users, 0), *((1, trader) for trader in TRADERS)):
             events += self._decide(order_mix.funding(count, first))
         events += self._decide(order_mix.granting(users))
@@ -141,25 +151,33 @@ class Feed:
     async def run(self, wanted: Pace) -> Written:
         """Until rest()."""
         self._resting.clear()
-        began, first = time.monotonic(), self._second
-        # Half of what is due is due in the first second, rounded.
-        trades = changes = 0
-        base = self._stamps.delivered
+        began, first, base = time.monotonic(), self._second, self._stamps.delivered
+        happened: Counter[str] = Counter()
+        between = happenings(wanted)
+        at, kind = next(between, NEVER)
         while not self._resting.is_set() and self._second - order_mix.GENESIS_SECOND < SECONDS_MAX:
             await self._tick()
             count = self._second - first
-            middle, due = (began + (count + part) * wanted.seconds for part in (-0.5, 0))
-            if wanted.trades or wanted.changes:
-                await self._pause(middle)
-                traded = int(wanted.trades * count + 0.5) - trades
-                changed = int(wanted.changes * count + 0.5) - changes
-                await self._happen(traded, changed, wanted.phones)
-                trades, changes = trades + traded, changes + changed
+            while at < count and not self._resting.is_set():
+                await self._pause(began + at * wanted.seconds)
+                await self._happen(kind, wanted.phones)
+                happened[kind] += 1
+                at, kind = next(between, NEVER)
             if wanted.seconds:
-                await self._pause(due)
+                await self._pause(began + count * wanted.seconds)
             else:
                 await self._await_phones(base + (count + 1 - AHEAD_MAX) * wanted.phones)
-        return Written(self._second - first, trades, changes)
+        return Written(self._second - first, happened[TRADE], happened[CHANGE])
+
+    def _mine_early(self) -> list[LedgerEvent]:
+        grant = GrantContribution(
+            user_id=order_mix.user_name(EARLY_MINER), grant_id="early", source="bench", weight=1
+        )
+        events = self._decide([grant])
+        for _ in range(EARLY_SECONDS):
+            self._second += 1
+            events += tick(self._state, self._second)
+        return events
 
     async def _tick(self) -> None:
         self._second += 1
@@ -167,17 +185,19 @@ class Feed:
         self._stamps[self._second] = time.monotonic_ns()
         await self._views.fold(happened)
 
-    async def _happen(self, trades: int, changes: int, phones: int) -> None:
-        events = [event for _ in range(trades) for event in self._trade()]
-        for _ in range(changes):
-            number = next(self._numbers)
-            user_id = order_mix.user_name(number % phones)
-            deposit = DepositFunds(
-                user_id=user_id, asset_id="CNY", amount_minor=100, reference=f"bench-{number}"
-            )
-            events += self._decide([deposit])
-        if events:
-            await self._views.fold(events)
+    async def _happen(self, kind: str, phones: int) -> None:
+        await self._views.fold(self._trade() if kind == TRADE else self._change(phones))
+
+    def _change(self, phones: int) -> list[LedgerEvent]:
+        number = next(self._numbers)
+        user_id = order_mix.user_name(number % phones)
+        return self._decide(
+            [
+                DepositFunds(
+                    user_id=user_id, asset_id="CNY", amount_minor=100, reference=f"bench-{number}"
+                )
+            ]
+        )
 
     def _trade(self) -> list[LedgerEvent]:
         number = next(self._numbers)
@@ -217,8 +237,23 @@ class Feed:
     async def _await_phones(self, delivered: int) -> None:
         # A phone that is gone must not hold up the others for good.
         deadline = time.monotonic() + AWAIT_SECONDS_MAX
-        while self._stamps.delivered < delivered and time.monotonic() < deadline:
+        while self._stamps.delivered < delivered and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
+
+
+def happenings(wanted: Pace) -> Iterator[tuple[float, str]]:
+    """When what happens, in seconds of the ledger from the beginning, oldest first."""
+    streams = []
+    for kind, rate in ((TRADE, wanted.trades), (CHANGE, wanted.changes)):
+        if rate:
+            streams.append(_moments(kind, rate))
+    return heapq.merge(*streams)
+
+
+def _moments(kind: str, rate: float) -> Iterator[tuple[float, str]]:
+    draw = random.Random(kind)
+    for number in itertools.count():
+        yield (number + draw.random()) / rate, kind
 
 
 async def _main(redis_url: str, stamps_file: str, users: int) -> None:

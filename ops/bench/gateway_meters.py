@@ -16,11 +16,11 @@ NS = 1_000_000_000
 HEADER_BYTES, TIMESTAMP_BYTES = 40, 12
 _INFO_BYTES = 216
 _OPTIONS_AT, _HAS_TIMESTAMPS = 5, 1
-# Offsets in struct tcp_info, linux/tcp.h: bytes_received, segs_out and segs_in, bytes_sent.
-_RECEIVED_AT, _SEGMENTS_AT, _SENT_AT = 128, 136, 200
+# Offsets in struct tcp_info, linux/tcp.h.
+_RECEIVED_AT, _SEGMENTS_OUT_AT, _SEGMENTS_IN_AT, _SENT_AT = 128, 136, 140, 200
 
 
-class Traffic(msgspec.Struct, frozen=True):
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Of connections so far, from the client's side: bytes of payload, and segments of any kind."""
 
     down_payload: int = 0
@@ -40,27 +40,33 @@ class Traffic(msgspec.Struct, frozen=True):
 
     def since(self, before: "Traffic") -> "Traffic":
         return Traffic(
-            self.down_payload - before.down_payload,
-            self.down_segments - before.down_segments,
-            self.up_payload - before.up_payload,
-            self.up_segments - before.up_segments,
-            self.header_bytes,
+            down_payload=self.down_payload - before.down_payload,
+            down_segments=self.down_segments - before.down_segments,
+            up_payload=self.up_payload - before.up_payload,
+            up_segments=self.up_segments - before.up_segments,
+            header_bytes=self.header_bytes,
         )
 
 
 def traffic_of(connections: Iterable[socket.socket]) -> Traffic:
     """Of all together, as the kernel has counted real segments, acknowledgements too."""
-    sums, header_bytes = [0, 0, 0, 0], HEADER_BYTES
+    received = sent = segments_in = segments_out = 0
+    header_bytes = HEADER_BYTES
     for connection in connections:
         told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
         if told[_OPTIONS_AT] & _HAS_TIMESTAMPS:
             header_bytes = HEADER_BYTES + TIMESTAMP_BYTES
-        (received,) = struct.unpack_from("=Q", told, _RECEIVED_AT)
-        segments_out, segments_in = struct.unpack_from("=II", told, _SEGMENTS_AT)
-        (sent,) = struct.unpack_from("=Q", told, _SENT_AT)
-        for at, count in enumerate((received, segments_in, sent, segments_out)):
-            sums[at] += count
-    return Traffic(*sums, header_bytes)
+        received += struct.unpack_from("=Q", told, _RECEIVED_AT)[0]
+        segments_out += struct.unpack_from("=I", told, _SEGMENTS_OUT_AT)[0]
+        segments_in += struct.unpack_from("=I", told, _SEGMENTS_IN_AT)[0]
+        sent += struct.unpack_from("=Q", told, _SENT_AT)[0]
+    return Traffic(
+        down_payload=received,
+        down_segments=segments_in,
+        up_payload=sent,
+        up_segments=segments_out,
+        header_bytes=header_bytes,
+    )
 
 
 def cpu_seconds(process_ids: Sequence[int]) -> float:
@@ -74,6 +80,17 @@ def _cpu_ns(process_id: int) -> int:
         return sum(int(thread.read_text().split()[0]) for thread in threads)
     except (OSError, IndexError):
         return int(process_cpu_seconds(process_id) * NS)
+
+
+def core_busy_seconds(core: int | None) -> float:
+    """Since the system's start, of all processes; 0 for None."""
+    if core is None:
+        return 0
+    lines = Path("/proc/stat").read_text().splitlines()
+    fields = next(line.split()[1:] for line in lines if line.startswith(f"cpu{core} "))
+    # user, nice, system; idle and waiting; interrupts of two kinds, and what the host took
+    busy = [int(ticks) for at, ticks in enumerate(fields[:8]) if at not in (3, 4)]
+    return sum(busy) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(process_ids: Sequence[int]) -> int:

@@ -24,6 +24,7 @@ BUSY_TICK_S = 0.1
 BUSY_TRADES = 2
 ENDED_SECONDS_MAX = 8.0
 METERS = 50
+QUIET_SHARE = 4
 PHONE = (PULSE, ACCOUNT)
 FULL = (*PHONE, f"kline.{MARKET}.1m", f"burns.{MARKET}", f"trades.{MARKET}")
 SCREENS = {
@@ -32,7 +33,24 @@ SCREENS = {
     "full screen": FULL,
     "server-computed balance": (BALANCE,),
 }
+OURS, WEBSOCKETS, SOCKETIO = "ours", "websockets", "Socket.IO"
 ENCODINGS = {"JSON": SUBPROTOCOL_JSON, "msgpack": SUBPROTOCOL_MSGPACK}
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """stalled: connections of that run. stalled_seconds: at least, until it shows who is closed.
+
+    processes: of the run with several on one port; 0 leaves it out.
+    """
+
+    connections: int = 12_000
+    rounds: int = 3
+    window_seconds: float = 3
+    stalled: int = 1_000
+    stalled_seconds: float = 20
+    processes: int = 4
+    references: tuple[str, ...] = (WEBSOCKETS, SOCKETIO)
+    screens: tuple[str, ...] = tuple(SCREENS)
 
 
 class Paced(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +77,14 @@ class Stalled(msgspec.Struct, frozen=True, kw_only=True):
     beside: Figures
     stalled: int
     ended: dict[str, int]
+
+
+class Screens(msgspec.Struct, frozen=True, kw_only=True):
+    """quiet: while nobody trades. trades: a second, of the other figures."""
+
+    quiet: Figures
+    trading: Figures
+    trades: float
 
 
 class Contestant(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,15 +199,32 @@ def run_stalled(
 
 def run_screens(
     around: Surroundings, connections: int, *, seconds: float, screens: tuple[str, ...]
-) -> Figures:
-    """Equal shares of every screen in both encodings, at one tick and 0.58 trades a second.
+) -> Screens:
+    """Equal shares of every screen in both encodings, at one tick a second.
 
     The traffic's names are those of `screen_name`.
     """
     phones, feed = around.phones, around.feed
+    groups = _screen_groups(connections, screens)
+    count = sum(group.count for group in groups)
+    with _running(around, around.gateway()) as served:
+        phones.open(served.port, groups, around.stamps)
+        phones.enter(groups)
+        feed.pace(1, count)
+        phones.watch(WARM_SECONDS, served)
+        quiet = phones.watch(max(seconds // QUIET_SHARE, 1), served, meters=METERS)
+        feed.rest()
+        feed.pace(1, count, trades=TRADES_PER_S)
+        phones.watch(WARM_SECONDS, served)
+        trading = phones.watch(seconds, served, meters=METERS)
+        written = feed.rest()
+    return Screens(quiet=quiet, trading=trading, trades=written.trades / written.seconds)
+
+
+def _screen_groups(connections: int, screens: tuple[str, ...]) -> tuple[Group, ...]:
     kinds = [(screen, encoding) for screen in screens for encoding in ENCODINGS]
     share = max(connections // len(kinds), 1)
-    groups = tuple(
+    return tuple(
         Group(
             name=screen_name(screen, encoding),
             count=share,
@@ -191,14 +234,6 @@ def run_screens(
         )
         for number, (screen, encoding) in enumerate(kinds)
     )
-    with _running(around, around.gateway()) as served:
-        phones.open(served.port, groups, around.stamps)
-        phones.enter(groups)
-        feed.pace(1, share * len(kinds), trades=TRADES_PER_S)
-        phones.watch(WARM_SECONDS, served)
-        figures = phones.watch(seconds, served, meters=METERS)
-        feed.rest()
-    return figures
 
 
 def screen_name(screen: str, encoding: str) -> str:

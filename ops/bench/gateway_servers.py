@@ -88,10 +88,16 @@ class Talker:
 
 
 class Served:
-    """Running processes of one server. idle_bytes: their memory before the first connection."""
+    """Running processes of one server. core: theirs, if they are pinned.
 
-    def __init__(self, port: int, processes: list["subprocess.Popen[bytes]"]) -> None:
+    idle_bytes: their memory before the first connection.
+    """
+
+    def __init__(
+        self, port: int, processes: list["subprocess.Popen[bytes]"], core: int | None
+    ) -> None:
         self.port = port
+        self.core = core
         self._processes = processes
         self.process_ids = tuple(process.pid for process in processes)
         self.idle_bytes = gateway_meters.resident_bytes(self.process_ids)
@@ -123,7 +129,9 @@ class Phones:
     def watch(
         self, seconds: float, served: Served, *, is_paced: bool = True, meters: int = 0
     ) -> gateway_tally.Figures:
-        wanted = gateway_tally.Watch(seconds, served.process_ids, is_paced=is_paced, meters=meters)
+        wanted = gateway_tally.Watch(
+            seconds, served.process_ids, served.core, is_paced=is_paced, meters=meters
+        )
         return self._talker.ask(wanted, gateway_tally.Figures)
 
     def stall(self, group: gateway_tally.Group) -> None:
@@ -167,7 +175,8 @@ class Surroundings:
 
     def __init__(self, servers: Servers, stack: contextlib.ExitStack, users: int) -> None:
         cores = gateway_meters.cores()
-        self.server_core, self.load_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+        self.server_core = cores[0] if len(cores) > 1 else None
+        self.load_core = cores[1] if len(cores) > 1 else None
         self._servers = servers
         self._started = 0
         engine = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -187,6 +196,7 @@ class Surroundings:
         tokens.write_text("\n".join(signed))
         feed.hear(gateway_feed.Written)
         self.stamps = str(stamps)
+        self.socketio_home = servers.home / "socketio"
         self.feed, self.phones = Feed(feed), Phones(load, tokens)
         self._environment = {
             **inherited_environment(),
@@ -199,7 +209,11 @@ class Surroundings:
     def gateway(self, processes: int = 1) -> Served:
         """Ours, all processes on one port and, like everything that is measured, on one core."""
         port = free_port()
-        environment = {**self._environment, "DURIAN_PORT_STREAM": str(port)}
+        environment = {
+            **self._environment,
+            "DURIAN_PORT_STREAM": str(port),
+            "DURIAN_STREAM_PROCESSES": str(processes),
+        }
         argv = (sys.executable, "-m", "ops", "serve", "stream")
         return self._start(
             "gateway", argv, environment, port, is_up=_has_said(SERVING), processes=processes
@@ -211,36 +225,12 @@ class Surroundings:
         argv = (sys.executable, "-m", "ops.bench.gateway_broadcast", str(port))
         return self._start("websockets", argv, inherited_environment(), port, is_up=_listens(port))
 
-    def install_socketio(self) -> str:
-        """Why there is none; "" if there is."""
-        if shutil.which("node") is None or shutil.which("npm") is None:
-            return "node and npm are not installed"
-        command = ("npm", "install", "--no-audit", "--no-fund", SOCKETIO_PACKAGE)
-        home = self._servers.home / "socketio"
-        home.mkdir()
-        (home / "package.json").write_text("{}")
-        try:
-            installed = subprocess.run(
-                command,
-                cwd=home,
-                env=inherited_environment(),
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_SECONDS_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"npm did not install it within {INSTALL_SECONDS_MAX} s"
-        if installed.returncode:
-            return f"npm could not install it: {installed.stderr.strip()[-200:]}"
-        return ""
-
     def socketio(self) -> Served:
-        """Socket.IO on Node; install_socketio first."""
+        """Socket.IO on Node; install_socketio(socketio_home) first."""
         port = free_port()
         environment = {
             **inherited_environment(),
-            "NODE_PATH": str(self._servers.home / "socketio/node_modules"),
+            "NODE_PATH": str(self.socketio_home / "node_modules"),
         }
         argv = ("node", str(SOCKETIO_SERVER), str(port))
         return self._start("socketio", argv, environment, port, is_up=_listens(port))
@@ -264,7 +254,29 @@ class Surroundings:
             started.append((process, self._servers.home / f"{unique}.out"))
         for process, output in started:
             await_true(lambda output=output: is_up(output), process, output)  # type: ignore[misc]
-        return Served(port, [process for process, _ in started])
+        return Served(port, [process for process, _ in started], self.server_core)
+
+
+def install_socketio(home: Path) -> str:
+    """Into a new directory. Why that failed; "" if it did not."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        return "node and npm are not installed"
+    home.mkdir()
+    (home / "package.json").write_text("{}")
+    try:
+        installed = subprocess.run(
+            (npm, "install", "--no-audit", "--no-fund", SOCKETIO_PACKAGE),
+            cwd=home,
+            env=inherited_environment(),
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"npm did not install it within {INSTALL_SECONDS_MAX} s"
+    return f"npm could not install it (exit {installed.returncode})" if installed.returncode else ""
 
 
 def _has_said(words: str) -> Callable[[Path], bool]:

@@ -48,7 +48,8 @@ class Enter(msgspec.Struct, frozen=True, tag=True):
 
 
 class Watch(msgspec.Struct, frozen=True, tag=True):
-    """Look for so many seconds. process_ids: whose CPU and memory is read before and after.
+    """Look for so many seconds. process_ids: whose CPU and memory is read before and after; core:
+    where they run.
 
     is_paced: begin in the pause between two ticks. meters: look at the traffic of so many
     connections of each group.
@@ -56,6 +57,7 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
 
     seconds: float
     process_ids: tuple[int, ...] = ()
+    core: int | None = None
     is_paced: bool = True
     meters: int = 0
 
@@ -99,7 +101,8 @@ class Figures(msgspec.Struct, frozen=True):
 
     deliveries: publications. timed: of them, those with a latency. lost, disordered: by offset.
     restarted: snapshots where publications were due. accounts: received since Open. gone:
-    connections that have ended. traffic: by group, per connection. *_cpu_seconds: in this time.
+    connections that have ended. traffic: by group, how many connections and theirs together.
+    core_busy_seconds: of the servers' core, whoever used it.
     """
 
     seconds: float
@@ -116,6 +119,7 @@ class Figures(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
     own_cpu_seconds: float
     server_cpu_seconds: float
+    core_busy_seconds: float
     server_bytes: int
     traffic: dict[str, tuple[int, Traffic]]
 

@@ -8,9 +8,11 @@ import click
 import msgspec
 from rich.console import Console
 
+from ops.bench import gateway_runs
 from ops.bench.domain import run_domain
 from ops.bench.engine import PARTS, run_engine
 from ops.bench.failover import run_failover
+from ops.bench.gateway import run_gateway
 from ops.bench.levels import run_levels
 from ops.bench.projections import run_projections
 from ops.bench.rebuild import run_rebuild
@@ -25,11 +27,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "domain": run_domain,
     "engine": run_engine,
     "failover": run_failover,
+    "gateway": run_gateway,
     "levels": run_levels,
     "projections": run_projections,
     "rebuild": run_rebuild,
 }
 SECONDS_MIN = 1
+CONNECTIONS_MIN = 50
 LINE_WIDTH = 160
 
 
@@ -45,8 +49,13 @@ LINE_WIDTH = 160
 @click.option(
     "--only", type=click.Choice(PARTS), help="One part of `engine`, for all of the seconds."
 )
+@click.option(
+    "--connections", type=click.IntRange(min=CONNECTIONS_MIN), help="How many phones `gateway` has."
+)
 @json_option
-def command(name: str, seconds: float, *, only: str | None, as_json: bool) -> None:
+def command(
+    name: str, seconds: float, *, only: str | None, connections: int | None, as_json: bool
+) -> None:
     """Measure one thing beside a reference, in turns: medians, ratio and target.
 
     A missed target is a finding, not a failure: the exit code is 0.
@@ -56,6 +65,10 @@ def command(name: str, seconds: float, *, only: str | None, as_json: bool) -> No
         if name != "engine":
             raise UsageError(f"--only: {name} has no parts, engine has")
         benchmark = partial(run_engine, only=only)
+    if connections is not None:
+        if name != "gateway":
+            raise UsageError(f"--connections: {name} has none, gateway has")
+        benchmark = partial(run_gateway, sizes=gateway_runs.Sizes(connections=connections))
     with open_progress() as tasks:
         report = benchmark(seconds, tasks)
     if as_json:

@@ -56,9 +56,9 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Print channels of the stream: pulse, mining, ticker.M, trades.M, depth.M, kline.M.1m, burns.M,
-    and with --user account and balance. With pulse and account together also the balance that
-    follows from them, computed here each second.
+    """Print channels of the stream: pulse, mining, ticker.M, trades.M, depth.M, kline.M.1m and
+    burns.M of a market M; with --user also account and balance. With pulse and account together
+    also the balance that follows from them, computed here each second.
     """
     data_dir = find_stack(data)
     source = _token_source(channels, user, token, data_dir)

@@ -1,60 +1,49 @@
 """Where the live view's picture comes from: the stream, and a few reads over HTTP beside it.
 
 Both go on for good: a service that is away is tried again with jittered back-off, and the stream
-resumes each channel after the last publication it had.
+resumes each channel after the last publication it had (ops.stream).
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from typing import TypeVar
 
 import httpx
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.typing import Subprotocol
 
 from ops.backoff import Backoff
 from ops.config import Config
 from ops.datadir import DataDir
 from ops.errors import ServerUnavailable
 from ops.live.picture import CANDLES_MAX, KLINE_INTERVAL, Picture, channels_of
+from ops.stream.client import StreamClient
+from ops.stream.errors import StreamFault, StreamRefused
+from ops.stream.following import Change
+from ops.stream.link import together
 from ops.tokens import sign_token
 from schemas.publications import Kline
 from schemas.wire import (
-    SUBPROTOCOL_JSON,
-    Ack,
-    ChannelRequest,
     ContributionSummary,
     Market,
     MiningShare,
     Page,
-    Pong,
     Pub,
-    Recovered,
-    Since,
     Snapshot,
-    StreamError,
-    Subscribe,
+    WireCode,
 )
 
-OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0
 POLL_S = 2.0
+MARKETS_POLL_S = 10.0
 CANDLES_POLL_S = 0.25
 SHARE_LIFE_S = 10.0
 TOP_MINERS = 12
 AUDITOR = "demo-view"
 TOKEN_LIFETIME_S = 24 * 3_600
 TOKEN_RENEW_S = 3_600
-NO_RECONNECT_FROM = 4_500
 
-ServerText = Ack | Pong | StreamError | Snapshot | Recovered | Pub
 T = TypeVar("T")
-_decode = msgspec.json.Decoder(ServerText).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class Reader:
@@ -116,63 +105,60 @@ async def follow_stream(config: Config, picture: Picture, reader: Reader) -> Non
     Raises ServerUnavailable if the gateway tells us not to come back.
     """
     url = f"ws://{config.host}:{config.ports.stream}/v1/stream"
-    backoff, since = Backoff(random.Random()), dict[str, Since]()
+    backoff = Backoff(random.Random())
+    try:
+        async with StreamClient(url, backoff=backoff) as client:
+            await together(_show(client, picture), _subscribe(client, picture, reader))
+    except StreamFault as fault:
+        raise ServerUnavailable(str(fault)) from fault
+
+
+async def _show(client: StreamClient, picture: Picture) -> None:
+    async for change in client:
+        apply(change, picture)
+
+
+async def _subscribe(client: StreamClient, picture: Picture, reader: Reader) -> None:
+    """To every market there is, and to those that come to be known later."""
+    backoff, subscribed = Backoff(random.Random()), frozenset[str]()
     while True:
-        try:
-            picture.set_markets(await reader.markets())
-            if not picture.markets:
-                picture.trouble = "no market answers yet"
-                await asyncio.sleep(backoff.next_s())
-                continue
-            async with connect(
-                url,
-                subprotocols=[Subprotocol(SUBPROTOCOL_JSON)],
-                open_timeout=OPEN_TIMEOUT_S,
-                proxy=None,
-            ) as connection:
-                await _subscribe(connection, channels_of(tuple(picture.markets)), since)
-                async for text in connection:
-                    _apply(_decode(text), picture, since)
-                    backoff.reset()
-        except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd else 0
-            if code >= NO_RECONNECT_FROM:
-                raise ServerUnavailable(f"the stream refuses us: {closed}") from closed
-            picture.trouble = closed.rcvd.reason if closed.rcvd else "connection lost"
-        except TimeoutError:
-            picture.trouble = "no answer"
-        except OSError:
-            picture.trouble = "no connection"
-        except WebSocketException as error:
-            picture.trouble = str(error)
-        if picture.link == "live":
-            picture.link = "reconnecting"
-        await asyncio.sleep(backoff.next_s())
+        picture.set_markets(await reader.markets())
+        if picture.markets.keys() > subscribed:
+            markets = tuple(picture.markets)
+            try:
+                await client.subscribe(*channels_of(markets))
+            except StreamRefused as refused:
+                if refused.code != WireCode.UNKNOWN_CHANNEL:
+                    raise
+                picture.trouble = refused.reason
+            else:
+                subscribed = frozenset(markets)
+                backoff.reset()
+        elif not picture.markets:
+            picture.trouble = "no market answers yet"
+        await asyncio.sleep(MARKETS_POLL_S if subscribed else backoff.next_s())
 
 
-async def _subscribe(
-    connection: ClientConnection, channels: Sequence[str], since: dict[str, Since]
-) -> None:
-    asked = tuple(ChannelRequest(ch=channel, since=since.get(channel)) for channel in channels)
-    await connection.send(_encode(Subscribe(id=1, channels=asked)).decode())
-
-
-def _apply(message: ServerText, picture: Picture, since: dict[str, Since]) -> None:
-    match message:
-        case Snapshot():
-            since[message.ch] = Since(epoch=message.epoch, offset=message.offset)
-            picture.apply_snapshot(message)
-        case Recovered():
-            since[message.ch] = Since(epoch=message.epoch, offset=message.offset)
-        case Pub():
-            known = since.get(message.ch)
-            if known is not None:
-                since[message.ch] = Since(epoch=known.epoch, offset=message.offset)
-            picture.apply_publication(message)
-        case StreamError():
-            picture.trouble = message.message
+def apply(change: Change, picture: Picture) -> None:
+    """Show one change; of a state that is sent in parts, all that is known by now."""
+    shown = change.data if change.state is None else change.state
+    data = msgspec.Raw(msgspec.json.encode(shown))
+    match change.kind:
+        case "lost":
+            picture.trouble = change.data
+            if picture.link == "live":
+                picture.link = "reconnecting"
             return
-        case Ack() | Pong():
+        case "stale":
+            picture.trouble = "what is shown may be old"
+            return
+        case "snapshot":
+            picture.apply_snapshot(
+                Snapshot(ch=change.channel, epoch=change.epoch, offset=change.offset, data=data)
+            )
+        case "publication":
+            picture.apply_publication(Pub(ch=change.channel, offset=change.offset, data=data))
+        case "recovered" | "fresh":
             pass
     picture.link, picture.trouble = "live", ""
 

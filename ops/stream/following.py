@@ -130,6 +130,8 @@ class Following:
             return None
         position = followed.position
         assert position is not None
+        if message.offset == position.offset and _may_repeat(followed.kind, data):
+            return None
         if not _follows(followed, position.offset, message.offset, data):
             return self._hole(message.ch, followed, f"{message.offset} after {position.offset}")
         followed.position = Since(epoch=position.epoch, offset=message.offset)
@@ -158,6 +160,11 @@ class Following:
         if followed.holes > 1:
             followed.position = None  # the resume did not help: a snapshot does
         return Hole(channel)
+
+
+def _may_repeat(kind: str, data: Any) -> bool:
+    """Whether a state may come twice: to a client that lagged, and has the newest already."""
+    return kind not in ORDERED and kind != DEPTH and is_whole(kind, data)
 
 
 def _follows(followed: _Followed, before: int, offset: int, data: Any) -> bool:

@@ -2,164 +2,24 @@
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
-import os
-import pwd
-import shutil
-import socket
 import ssl
-import subprocess
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from gateway import connection
 from ops.serving import SERVICE_NAMES, ServiceName
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
-from tests.fixtures.foreign_clients import leave_out
+from tests.fixtures.nginx_front import Front, free_ports, fronted
 
 pytestmark = pytest.mark.services
-CONFIGURATION = Path(__file__).parents[2] / "ops" / "nginx" / "durian.conf"
 STREAMS_PER_ADDRESS = 20
 HANDSHAKES_AT_ONCE = 30
-PORTS = {"contribution": 3020, "mining": 3021, "trading": 3022, "stream": 3025}
-
-
-class Front:
-    """A running nginx. https, wss: its addresses; plain: the one that redirects."""
-
-    def __init__(self, certificate: Path, plain_port: int, tls_port: int) -> None:
-        self.plain = f"http://localhost:{plain_port}"
-        self.https = f"https://localhost:{tls_port}"
-        self.wss = f"wss://localhost:{tls_port}/v1/stream"
-        self.trust = ssl.create_default_context(cafile=str(certificate))
-
-    def stream(self, **options: Any) -> connect:
-        return connect(self.wss, ssl=self.trust, **options)
-
-
-@pytest.fixture(scope="module")
-def nginx() -> str:
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    return found or leave_out("NO PROXY: nginx is not installed; run make setup")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificate and key of localhost, in one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
-        .not_valid_after(datetime.datetime(2126, 1, 1, tzinfo=datetime.UTC))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    pem.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return pem
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def configuration(changes: dict[str, str]) -> str:
-    """The shipped file with these words replaced, each of which must be in it."""
-    text = CONFIGURATION.read_text(encoding="utf-8")
-    for shipped, ours in changes.items():
-        assert shipped in text, shipped
-        text = text.replace(shipped, ours)
-    return text
-
-
-def main_file(directory: Path, included: str) -> Path:
-    (directory / "durian.conf").write_text(included, encoding="utf-8")
-    temporary = "\n".join(
-        f"{kind}_temp_path {directory / kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    # Workers of a master that is root would be nobody's, who may not enter our directory.
-    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
-    made = directory / "nginx.conf"
-    made.write_text(
-        f"{user}\ndaemon off;\nworker_processes 1;\npid {directory / 'pid'};\n"
-        f"error_log {directory / 'error.log'};\nevents {{ worker_connections 512; }}\n"
-        f"http {{\naccess_log off;\n{temporary}\ninclude {directory / 'durian.conf'};\n}}\n",
-        encoding="utf-8",
-    )
-    return made
-
-
-@contextlib.contextmanager
-def fronted(
-    nginx: str, certificate: Path, directory: Path, upstreams: dict[str, int], **changes: str
-) -> Iterator[Front]:
-    """upstreams: port by service. changes: further words of the file, by what they become."""
-    plain_port, tls_port = free_ports(2)
-    ours = {
-        "listen 80;": f"listen 127.0.0.1:{plain_port};",
-        "listen 443 ssl": f"listen 127.0.0.1:{tls_port} ssl",
-        "server_name ledger.example;": "server_name localhost;",
-        "/etc/ssl/durian/fullchain.pem": str(certificate),
-        "/etc/ssl/durian/privkey.pem": str(certificate),
-        **{f"127.0.0.1:{PORTS[name]}": f"127.0.0.1:{port}" for name, port in upstreams.items()},
-        **changes,
-    }
-    made = main_file(directory, configuration(ours))
-    early_log = ["-e", str(directory / "error.log"), "-p", str(directory), "-c", str(made)]
-    checked = subprocess.run([nginx, "-t", *early_log], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-    assert "warn" not in checked.stderr
-    server = subprocess.Popen([nginx, *early_log])
-    try:
-        await_listening(tls_port)
-        yield Front(certificate, plain_port, tls_port)
-    finally:
-        server.terminate()
-        server.wait(DEADLINE_SECONDS)
-
-
-def await_listening(port: int) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        else:
-            return
 
 
 def run(

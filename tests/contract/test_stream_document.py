@@ -1,22 +1,29 @@
 """The stream's AsyncAPI document: complete, valid, true of what a gateway sends, and served."""
 
+import asyncio
 import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from gateway import routes_documents, routes_stream, stream_examples
 from gateway.channels import PRIVATE_KINDS, TRAITS, Kind, Offsets
 from gateway.close_codes import CloseCode
 from gateway.stream_channels import CHANNELS
 from gateway.stream_document import CLOSING, document, encoded_document
+from schemas.commands import PlaceOrder
 from schemas.wire import ServerMessages, StreamRequest
+from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, running_line, send
 
+MARKET = "DUR-CNY"
 CLIENTS = Path(__file__).parents[1] / "clients"
 
 
@@ -110,6 +117,81 @@ def test_document_is_asyncapi_and_its_examples_fit_its_schemas(
     done = validated(node_packages, tmp_path, "")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["examples"] >= 2 * len(CHANNELS)
+
+
+@pytest.mark.services
+def test_what_a_gateway_really_sends_fits_the_document(
+    view_redis: str, node_packages: Path, tmp_path: Path
+) -> None:
+    """Every channel, from its snapshot on: trades, a burn, a minute and its candle that close."""
+    recorded: list[dict[str, Any]] = []
+    subscribed = [shape.address.format(market=MARKET, interval="1m") for shape in CHANNELS.values()]
+
+    async def story() -> None:
+        async with running_line(view_redis, tmp_path / "line", ("stream",)) as line:
+            line.fund("maker", "taker")
+            await line.views.project()
+            async with connect(line.urls["stream"], additional_headers=line.bearer("taker")) as ws:
+                channels = [{"ch": name} for name in subscribed]
+                await send(ws, {"op": "subscribe", "id": 1, "channels": channels})
+                await send(ws, {"op": "ping", "id": 2})
+                await send(ws, {"op": "dance"})
+                while {"snapshot"} != {told(recorded, name) for name in subscribed}:
+                    recorded.append(msgspec.json.decode(await ws.recv()))
+                # Two minutes: a channel's first publication is whole, the next has changes.
+                for number in (1, 2):
+                    trade(line, number)
+                    line.engine.pass_seconds(60)
+                    await line.views.project()
+                while {2} != {published(recorded, name, at_most=2) for name in subscribed}:
+                    recorded.append(msgspec.json.decode(await ws.recv()))
+                line.stop.set()
+                with pytest.raises(ConnectionClosed):
+                    while True:
+                        recorded.append(msgspec.json.decode(await ws.recv()))
+
+    (tmp_path / "line").mkdir()
+    (tmp_path / "node").mkdir()
+    asyncio.run(asyncio.wait_for(story(), 4 * DEADLINE_SECONDS))
+    assert {message["op"] for message in recorded} >= {"hello", "pong", "error", "draining"}
+    lines = [json.dumps({"message": name_of(message), "payload": message}) for message in recorded]
+    done = validated(node_packages, tmp_path / "node", "\n".join(lines))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lines"] == len(recorded)
+
+
+def told(recorded: list[dict[str, Any]], name: str) -> str | None:
+    """What was the first about a channel."""
+    return next((message["op"] for message in recorded if message.get("ch") == name), None)
+
+
+def published(recorded: list[dict[str, Any]], name: str, *, at_most: int) -> int:
+    of_channel = [m for m in recorded if m["op"] == "pub" and m["ch"] == name]
+    return min(len(of_channel), at_most)
+
+
+def name_of(message: dict[str, Any]) -> str:
+    """The document's name of a message: with its channel, if it is of one."""
+    op: str = message["op"]
+    if op not in ("snapshot", "pub"):
+        return op
+    return f"{message['ch'].partition('.')[0]}{op.capitalize()}"
+
+
+def trade(line: Line, number: int) -> None:
+    for user_id, side in (("maker", "sell"), ("taker", "buy")):
+        line.engine.accept(
+            PlaceOrder(
+                user_id=user_id,
+                client_order_id=f"{user_id}-{number}",
+                market_id=MARKET,
+                side=side,  # type: ignore[arg-type]  # literals above
+                order_type="limit",
+                price_minor=10**8 + number * 10**4,
+                # What is left over rests in the book.
+                quantity_minor=10**8 if user_id == "taker" else 2 * 10**8,
+            )
+        )
 
 
 @pytest.mark.services

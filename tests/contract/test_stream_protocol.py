@@ -1,155 +1,18 @@
 """gateway.stream_protocol under real uvicorn and uvloop: the websockets client and bare sockets."""
 
-import asyncio
-import contextlib
 import gc
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
-import uvicorn
-import uvloop
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from gateway import frames, stream_protocol
-from gateway.asgi_socket import EXTENSION, AsgiSocket
+from gateway.asgi_socket import AsgiSocket
 from gateway.stream_protocol import StreamProtocol
 from tests.fixtures._bare_client import bare, masked
-
-DEADLINE_SECONDS = 20.0
-MESSAGE_BYTES_MAX = 1_000
-
-
-class Recorder:
-    """An Endpoint that notes what it is told. ended: the codes, one if all is well."""
-
-    def __init__(self, protocol: StreamProtocol) -> None:
-        self.protocol = protocol
-        self.messages: list[str | bytes] = []
-        self.controls = 0
-        self.writables = 0
-        self.codes: list[int] = []
-        self.on_message: Callable[[str | bytes], None] = self.messages.append
-
-    def received(self, message: str | bytes) -> None:
-        self.on_message(message)
-
-    def controlled(self) -> None:
-        self.controls += 1
-
-    def writable(self) -> None:
-        self.writables += 1
-
-    def ended(self, code: int) -> None:
-        self.codes.append(code)
-
-
-class Served:
-    """What a test sees of the server. recorders: of the detached connections, in their order."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.recorders: list[Recorder] = []
-        self.waiting = 0
-        self.gate = asyncio.Event()
-        self.seen: list[Any] = []
-        self.server: uvicorn.Server
-
-    def url(self, path: str = "/detached") -> str:
-        return f"ws://127.0.0.1:{self.port}{path}"
-
-    async def recorder(self, number: int = 0) -> Recorder:
-        await until(lambda: len(self.recorders) > number)
-        return self.recorders[number]
-
-    async def pass_gate(self) -> None:
-        self.waiting += 1
-        await self.gate.wait()
-
-
-Story = Callable[[Served], Awaitable[None]]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def detached(websocket: WebSocket) -> None:
-    served: Served = websocket.app.state.served
-    if "before" in websocket.query_params:
-        await served.pass_gate()
-    offered = websocket.scope["subprotocols"]
-    await websocket.accept(offered[0] if offered else None, headers=[(b"x-mark", b"here")])
-    protocol: StreamProtocol = websocket.scope["extensions"][EXTENSION]
-    recorder = Recorder(protocol)
-    served.seen.append(protocol)
-    if "late" in websocket.query_params:
-        await served.pass_gate()
-    protocol.detach(recorder)
-    served.recorders.append(recorder)
-    if "broken" in websocket.query_params:
-        raise LookupError("after detaching")
-
-
-@contextlib.asynccontextmanager
-async def serving(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> AsyncIterator[Served]:
-    served = Served()
-    routed = Starlette(routes=[WebSocketRoute("/detached", detached), WebSocketRoute("/app", app)])
-    routed.state.served = served
-    config = uvicorn.Config(
-        routed,
-        ws=StreamProtocol,
-        ws_max_size=MESSAGE_BYTES_MAX,
-        lifespan="off",
-        log_config=None,
-        timeout_graceful_shutdown=3,
-    )
-    served.server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-    served.port = listener.getsockname()[1]
-    running = asyncio.create_task(served.server.serve(sockets=[listener]))
-    try:
-        await until(lambda: served.server.started)
-        yield served
-    finally:
-        served.gate.set()
-        served.server.should_exit = True
-        await running
-        listener.close()
-
-
-async def no_app(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError("not asked for")
-
-
-def run(story: Story, app: Callable[[Scope, Receive, Send], Awaitable[None]] = no_app) -> None:
-    async def told() -> None:
-        async with serving(app) as served, asyncio.timeout(DEADLINE_SECONDS):
-            await story(served)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(told())
-
-
-async def close_of(ws: ClientConnection) -> tuple[int, str]:
-    try:
-        while True:
-            await ws.recv()
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None
-        return closed.rcvd.code, closed.rcvd.reason
-
+from tests.fixtures._served_protocol import MESSAGE_BYTES_MAX, Served, close_of, run, until
 
 # -- open connections -----------------------------------------------------------------------------
 
@@ -200,17 +63,25 @@ def test_messages_that_come_before_detaching_are_not_lost() -> None:
     run(story)
 
 
-def test_detached_connection_keeps_neither_task_nor_asgi() -> None:
+def alive(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+def test_detached_connection_keeps_little_and_is_freed_without_the_collector() -> None:
     async def story(served: Served) -> None:
         gc.collect()
         gc.disable()
         try:
-            async with connect(served.url()), connect(served.url()):
-                await served.recorder(1)
+            async with connect(served.url()), bare(served.port, "/detached") as other:
+                recorder = await served.recorder(1)
                 await until(lambda: not served.server.server_state.tasks)
-                left = [each for each in gc.get_objects() if isinstance(each, AsgiSocket)]
-                assert left == []
-                assert not hasattr(served.recorders[0].protocol, "__dict__")
+                assert (alive(AsgiSocket), alive(StreamProtocol)) == (0, 2)
+                assert not hasattr(recorder.protocol, "__dict__")
+                other.reset()
+            await until(lambda: not served.server.server_state.connections)
+            del recorder
+            served.recorders.clear()
+            await until(lambda: alive(StreamProtocol) == 0)
         finally:
             gc.enable()
 
@@ -500,27 +371,3 @@ def test_server_that_stops_refuses_whom_it_has_not_accepted() -> None:
             assert (await client.read_to_end()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
 
     run(story)
-
-
-# -- within ASGI ----------------------------------------------------------------------------------
-
-
-def test_application_that_does_not_detach_is_served_by_asgi() -> None:
-    ends: list[Any] = []
-
-    async def echo(websocket: WebSocket) -> None:
-        await websocket.accept()
-        while (message := await websocket.receive())["type"] == "websocket.receive":
-            await websocket.send({**message, "type": "websocket.send"})
-        ends.extend((message, await websocket._receive()))
-
-    async def story(served: Served) -> None:
-        async with connect(served.url("/app")) as ws:
-            for message in ("é", b"\xff"):
-                await ws.send(message)
-                assert await ws.recv() == message
-            await ws.close(4321)
-        await until(lambda: len(ends) == 2)
-        assert ends[0] == ends[1] == {"type": "websocket.disconnect", "code": 4321, "reason": ""}
-
-    run(story, echo)  # type: ignore[arg-type]  # Starlette makes an app of it

@@ -10,10 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
 
+from ops.stream.client import StreamClient
+from ops.stream.errors import StreamRefused
+from ops.stream.following import Change
 from schemas.accrual import accrued_minor
 from schemas.amounts import parse_amount
+from schemas.wire import WireCode
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -39,9 +42,18 @@ class Stack:
         parts = json.loads(durian("status", "--json", "--data", str(directory)))["parts"]
         self.urls = {name: part["url"] for name, part in parts.items() if "url" in part}
 
+    def token(self, user: str, role: str = "user") -> str:
+        data = ("--data", str(self._directory))
+        return durian("token", "--user", user, "--role", role, *data).strip()
+
     def bearer(self, user: str, role: str) -> dict[str, str]:
-        token = durian("token", "--user", user, "--role", role, "--data", str(self._directory))
-        return {"authorization": f"Bearer {token.strip()}"}
+        return {"authorization": f"Bearer {self.token(user, role)}"}
+
+    def watch(self, *arguments: str) -> list[dict[str, Any]]:
+        """What `durian watch --json` prints."""
+        data = ("--data", str(self._directory))
+        lines = durian("watch", *arguments, "--json", *data).splitlines()
+        return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +66,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         durian("down", "--data", str(directory))
 
 
-async def next_message(ws: ClientConnection, op: str, ch: str) -> dict[str, Any]:
+async def next_publication(client: StreamClient, channel: str) -> Change:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            message: dict[str, Any] = json.loads(await ws.recv())
-            if (message["op"], message.get("ch")) == (op, ch):
-                return message
+        async for change in client:
+            if (change.kind, change.channel) == ("publication", channel):
+                return change
+    raise AssertionError("the stream ended")
 
 
 async def post(http: httpx.AsyncClient, url: str, who: dict[str, str], **body: str) -> Any:
@@ -85,41 +97,57 @@ async def place_and_take(stack: Stack, http: httpx.AsyncClient) -> dict[str, Any
     return taken
 
 
-async def subscribe(ws: ClientConnection, names: tuple[str, ...]) -> None:
+async def subscribe(client: StreamClient, names: tuple[str, ...]) -> None:
     """Until it is granted: a market of the last second may still be unknown to the stream."""
-    asked = [{"ch": name} for name in names]
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            await ws.send(json.dumps({"op": "subscribe", "id": 1, "channels": asked}))
-            answer = json.loads(await ws.recv())
-            if answer["op"] == "ack":
+            try:
+                await client.subscribe(*names)
+            except StreamRefused as refused:
+                assert refused.code == WireCode.UNKNOWN_CHANNEL
+                await asyncio.sleep(0.05)
+            else:
                 return
-            assert answer["code"] == "unknown_channel", answer
-            await asyncio.sleep(0.05)
 
 
 def test_an_order_reaches_stream_and_views(stack: Stack) -> None:
     async def story() -> None:
-        header, trades = stack.bearer("buyer", "user"), f"trades.{MARKET}"
+        token, trades = stack.token("buyer"), f"trades.{MARKET}"
         names = ("pulse", trades, "account", f"kline.{MARKET}.1m", f"burns.{MARKET}")
         async with (
-            connect(stack.urls["stream"], additional_headers=header) as ws,
+            StreamClient(stack.urls["stream"], token=lambda: token) as client,
             httpx.AsyncClient(timeout=DEADLINE_SECONDS) as http,
         ):
-            await subscribe(ws, names)
-            await next_message(ws, "snapshot", trades)
+            await subscribe(client, names)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                async for _ in client:
+                    if client.is_settled(*names):
+                        break
             taken = await place_and_take(stack, http)
             assert taken["status"] == "filled"
-            published = await next_message(ws, "pub", trades)
-            assert [published["data"]] == taken["trades"]
-            candle = await next_message(ws, "pub", f"kline.{MARKET}.1m")
-            assert candle["data"]["volume"] == "4.00000000"
-            pulse = await next_message(ws, "pub", "pulse")
-            after = await next_message(ws, "pub", "pulse")
-            assert after["data"]["second"] == pulse["data"]["second"] + 1
+            published = await next_publication(client, trades)
+            assert [published.data] == taken["trades"]
+            while not client.state(f"kline.{MARKET}.1m"):
+                await next_publication(client, f"kline.{MARKET}.1m")
+            assert client.state(f"kline.{MARKET}.1m")["volume"] == "4.00000000"
+            pulse = await next_publication(client, "pulse")
+            after = await next_publication(client, "pulse")
+            assert after.state["second"] == pulse.state["second"] + 1
+            assert after.state["prices"] == {MARKET: "2.50000000"}
             await check_balances(stack, http)
 
     asyncio.run(story())
+
+
+def test_watch_shows_a_balance_by_the_second(stack: Stack) -> None:
+    lines = stack.watch("pulse", "account", "--user", "miner", "--count", "8")
+    computed = [line["data"] for line in lines if line["kind"] == "computed"]
+    assert len(computed) >= 2
+    seconds = [balance["second"] for balance in computed]
+    assert seconds == list(range(seconds[0], seconds[0] + len(seconds)))
+    served = stack.watch("balance", "--user", "miner", "--count", "3")
+    assert [line["channel"] for line in served] == ["balance"] * 3
+    assert served[0]["data"].keys() == computed[0].keys()
 
 
 async def check_balances(stack: Stack, http: httpx.AsyncClient) -> None:

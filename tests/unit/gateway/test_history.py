@@ -70,6 +70,7 @@ def test_a_hole_leaves_only_what_comes_after_it() -> None:
     kept = History([trade(5)])
     fresh, has_hole = kept.admit(TRADES, [trade(6), trade(8), trade(9)])
     assert (offsets(list(fresh)), has_hole) == ([8, 9], True)
+    assert kept.since(TRADES, 5) is None
     assert kept.since(TRADES, 6) is None
     assert offsets(kept.since(TRADES, 7)) == [8, 9]
 

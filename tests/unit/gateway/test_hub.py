@@ -73,6 +73,7 @@ def test_joiners_share_one_read() -> None:
     assert len(told.asked) == 1
     assert told.answer(1, {"items": []})
     assert first.received == second.received
+    assert (told.hub.recovered, told.hub.snapshots) == (0, 2)
     assert second.seen() == [("snapshot", 1), ("pub", 2)]
 
 
@@ -97,6 +98,7 @@ def test_resume_from_history_needs_no_read() -> None:
     told.deliver(*trades(5))
     assert told.asked == []
     assert reader.seen() == [("pub", 3), ("pub", 4), ("recovered", 4), ("pub", 5)]
+    assert (told.hub.recovered, told.hub.snapshots) == (1, 0)
 
 
 def test_resume_at_the_newest_offset_recovers_nothing() -> None:
@@ -230,7 +232,7 @@ def test_a_balance_starts_over_with_its_accounts_feed() -> None:
 
 
 def test_a_state_is_told_whole_first_and_then_by_what_changed() -> None:
-    told, reader = desk(), Reader()
+    told, reader = desk(ticker(4, last="0", high="9")), Reader()
     told.hub.join(reader, channel(TICKER), None)
     assert told.answer(4, {"market": "DUR-CNY", "last": "0", "high": "9"})
     told.deliver(ticker(5, last="1", high="9"), ticker(6, last="2", high="9"))

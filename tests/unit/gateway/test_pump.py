@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pump import SLICE, Pump
+from gateway.pump import GATHER_SECONDS, SLICE, Pump
 
 
 class Recorder:
@@ -67,6 +67,7 @@ def test_others_have_their_turn_between_slices_and_what_they_add_is_sent_too() -
         for number in range(3 * SLICE):
             pump.add(Recorder(number, flushed))
         turns = []
+        await asyncio.sleep(GATHER_SECONDS)
         while len(flushed) < 3 * SLICE:
             turns.append(len(flushed))
             if len(turns) == 2:

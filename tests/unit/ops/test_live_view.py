@@ -109,7 +109,6 @@ def _burn(number: int) -> BurnPublication:
     burn = Burn(
         trade_id=number,
         time=SECOND * 1_000,
-        asset="DUR",
         burned="0.00150000",
         burned_total=f"{number}.00000000",
         position=number,

@@ -155,6 +155,15 @@ def test_a_state_channel_may_skip_only_to_a_whole_publication() -> None:
     assert publish(following, TICKER, 11, {"last": "2.0"}) == Hole(TICKER)
 
 
+def test_a_whole_state_may_come_twice_but_nothing_older() -> None:
+    following = following_at(TICKER, 4, TICKER_DATA)
+    assert publish(following, TICKER, 4, TICKER_DATA) is None
+    assert following.is_settled(TICKER)
+    assert publish(following, TICKER, 3, TICKER_DATA) == Hole(TICKER)
+    partial = following_at(TICKER, 4, TICKER_DATA)
+    assert publish(partial, TICKER, 4, {"last": "2.0"}) == Hole(TICKER)
+
+
 def test_depth_follows_by_its_previous_offset() -> None:
     following = following_at(DEPTH, 40, {"bids": [], "asks": []})
     level = {"bids": [["9.5", "1.0"]], "asks": []}

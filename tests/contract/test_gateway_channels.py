@@ -1,0 +1,191 @@
+"""Channels depth and balance over real uvicorn, Redis and folds."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from schemas.commands import PlaceOrder, SettleAccrual
+from schemas.events import Side
+from tests.fixtures._gateway_line import Line, receive, running_line, send
+
+pytestmark = pytest.mark.services
+MARKET = "DUR-CNY"
+DEPTH = f"depth.{MARKET}"
+Story = Callable[[Line], Awaitable[None]]
+
+
+def run(view_redis: str, directory: Path, story: Story) -> None:
+    async def told() -> None:
+        async with running_line(view_redis, directory, ("stream",)) as line:
+            await story(line)
+
+    asyncio.run(told())
+
+
+def place(line: Line, number: int, *, user_id: str = "maker", side: Side = "sell") -> None:
+    line.engine.accept(
+        PlaceOrder(
+            user_id=user_id,
+            client_order_id=f"{user_id}-{number}",
+            market_id=MARKET,
+            side=side,
+            order_type="limit",
+            price_minor=10**8 + number * 10**4,
+            quantity_minor=10**8,
+        )
+    )
+
+
+async def subscribe(ws: ClientConnection, name: str, **since: object) -> None:
+    asked = {"ch": name, **({"since": since} if since else {})}
+    await send(ws, {"op": "subscribe", "id": 1, "channels": [asked]})
+
+
+class Book:
+    """A client's book as docs/protocol.md says to keep it."""
+
+    def __init__(self, snapshot: dict[str, Any]) -> None:
+        self.offset: int = snapshot["offset"]
+        self.sides = {side: dict(snapshot["data"][side]) for side in ("bids", "asks")}
+
+    def change(self, pub: dict[str, Any]) -> None:
+        assert pub["data"]["previous"] == self.offset
+        self.offset = pub["offset"]
+        for side, levels in self.sides.items():
+            levels.update(pub["data"][side])
+            self.sides[side] = {price: amount for price, amount in levels.items() if amount != "0"}
+
+
+def test_depth_begins_empty_and_follows_every_change(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        line.fund("maker", "taker")
+        await line.views.project()
+        async with connect(line.urls["stream"]) as ws:
+            await subscribe(ws, DEPTH)
+            snapshot = await receive(ws, "snapshot", DEPTH)
+            assert (snapshot["offset"], snapshot["data"]) == (0, {"bids": [], "asks": []})
+            book = Book(snapshot)
+            for number in (1, 2, 3):
+                place(line, number)
+                await line.views.project()
+                book.change(await receive(ws, "pub", DEPTH))
+            assert book.sides["asks"]["1.00010000"] == "1.00000000"
+            place(line, 1, user_id="taker", side="buy")
+            await line.views.project()
+            book.change(await receive(ws, "pub", DEPTH))
+            assert list(book.sides["asks"]) == ["1.00020000", "1.00030000"]
+            async with connect(line.urls["stream"]) as late:
+                await subscribe(late, DEPTH)
+                fresh = await receive(late, "snapshot", DEPTH)
+                assert Book(fresh).sides == book.sides
+                assert fresh["offset"] == book.offset
+
+    run(view_redis, tmp_path, story)
+
+
+def test_depth_resumes_where_it_was_cut(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        line.fund("maker")
+        place(line, 1)
+        await line.views.project()
+        async with connect(line.urls["stream"]) as ws:
+            await subscribe(ws, DEPTH)
+            snapshot = await receive(ws, "snapshot", DEPTH)
+            place(line, 2)
+            await line.views.project()
+            book, first = Book(snapshot), await receive(ws, "pub", DEPTH)
+            book.change(first)
+            missed = []
+            for number in (3, 4):
+                place(line, number)
+                await line.views.project()
+                missed.append(await receive(ws, "pub", DEPTH))
+            async with connect(line.urls["stream"]) as again:
+                place_of = {"epoch": snapshot["epoch"], "offset": book.offset}
+                await subscribe(again, DEPTH, **place_of)
+                assert [await receive(again, "pub", DEPTH) for _ in missed] == missed
+                assert (await receive(again, "recovered"))["offset"] == missed[-1]["offset"]
+
+    run(view_redis, tmp_path, story)
+
+
+def test_balance_counts_by_the_second_and_settling_does_not_show(
+    view_redis: str, tmp_path: Path
+) -> None:
+    async def story(line: Line) -> None:
+        line.fund("maker")
+        line.engine.pass_seconds(1)
+        await line.views.project()
+        header = {"authorization": f"Bearer {line.token('maker')}"}
+        async with connect(line.urls["stream"], additional_headers=header) as ws:
+            await subscribe(ws, "balance")
+            snapshot = await receive(ws, "snapshot", "balance")
+            assert snapshot["offset"] == snapshot["data"]["second"] == line.engine.second
+            shown = [snapshot["data"]]
+            for number in range(4):
+                if number == 2:
+                    line.engine.accept(SettleAccrual(user_id="maker"))
+                line.engine.pass_seconds(1)
+                await line.views.project()
+                pub = await receive(ws, "pub", "balance")
+                assert pub["offset"] == pub["data"]["second"] == line.engine.second
+                shown.append(pub["data"])
+        amounts = [minor(each["amount"]) for each in shown]
+        steps = [after - before for before, after in itertools.pairwise(amounts)]
+        assert min(steps) > 0
+        assert max(steps) - min(steps) <= 1, "the only miner gets every second's whole reward"
+        assert minor(shown[4]["accrued"]) < minor(shown[2]["accrued"])
+        assert {each["asset"] for each in shown} == {"DUR"}
+
+    run(view_redis, tmp_path, story)
+
+
+def test_a_slow_reader_of_depth_is_spared_and_then_shown_the_book_anew(
+    view_redis: str, tmp_path: Path
+) -> None:
+    """What it was spared is more than may ever wait for a client, so it would have been closed."""
+
+    async def story(line: Line) -> None:
+        line.fund("maker")
+        await line.views.project()
+        host, port = line.urls["stream"].removeprefix("ws://").split("/")[0].split(":")
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        narrow.connect((host, int(port)))
+        narrow.setblocking(False)
+        url = line.urls["stream"]
+        async with connect(url, sock=narrow, max_queue=1) as slow, connect(url) as quick:
+            for ws in (slow, quick):
+                await subscribe(ws, DEPTH)
+            book = Book(await receive(slow, "snapshot", DEPTH))
+            seen = Book(await receive(quick, "snapshot", DEPTH))
+            sent = 0
+            for batch in itertools.count():
+                for number in range(100):
+                    place(line, batch * 100 + number, price=10**8 - (batch * 100 + number) * 10**4)
+                await line.views.project()
+                pub = await receive(quick, "pub", DEPTH)
+                seen.change(pub)
+                sent += len(str(pub))
+                if sent > UNREAD_BYTES_MAX:
+                    break
+            snapshots = 0
+            while book.offset < seen.offset:
+                message = await receive_either(slow)
+                if message["op"] == "snapshot":
+                    book, snapshots = Book(message), snapshots + 1
+                else:
+                    book.change(message)
+            assert snapshots > 0
+            assert book.sides == seen.sides
+
+    run(view_redis, tmp_path, story)
+
+
+def minor(amount: str) -> int:
+    return int(amount.replace(".", ""))
