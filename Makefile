@@ -10,7 +10,8 @@ help: ## this list
 	@sed -nE 's/^([a-z]+):.*## *(.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 setup: ## install all that is missing (quick when nothing is)
 	@bash ops/setup.sh
-run: setup ## the whole system live, with demo users and a live view
+run: ## the whole system live, with demo users and a live view
+	@bash ops/setup.sh run
 	@.venv/bin/durian demo $(ARGS)
 test: setup ## all tests but those that take minutes
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -35,7 +35,8 @@ from schemas.views import AccountPublication
 
 logger = logging.getLogger(__name__)
 
-READ_ENTRIES_MAX = 1_000
+# A catch-up comes in parts that the buffers of a connection take.
+READ_ENTRIES_MAX = 250
 BLOCK_MS = 1_000
 RETRY_SECONDS = 0.5
 START_ID = "0-0"

@@ -23,9 +23,15 @@ class Sender(Protocol):
 class Pump:
     """run() must be running for anything to be sent by it."""
 
-    def __init__(self, swept: Callable[[float], None] = lambda seconds: None) -> None:
+    def __init__(
+        self,
+        swept: Callable[[float], None] = lambda seconds: None,
+        *,
+        gather_seconds: float = GATHER_SECONDS,
+    ) -> None:
         """swept: is told how long each sweep took, from its first to its last connection."""
         self._swept = swept
+        self._gather_seconds = gather_seconds
         self._due: list[Sender] = []
         self._start = 0
         self._some = asyncio.Event()
@@ -48,7 +54,7 @@ class Pump:
         loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(self._gather_seconds)
             began = loop.time()
             while self._due:
                 due, self._due = self._due, []

@@ -37,7 +37,8 @@ def _page() -> str:
 @functools.cache
 def _policy() -> str:
     style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{style}'"
+    # Streams may be opened from the page's console: the first client of docs/protocol.md is.
+    return f"default-src 'none'; connect-src ws: wss:; style-src 'sha256-{style}'"
 
 
 ROUTES = (

@@ -198,7 +198,7 @@ class SnapshotDesk:
             self._is_serving_users = False
 
     async def _serve_some_users(self) -> bool:
-        # Whether any could be served; those that could not wait behind all others.
+        # False: Redis is away.
         keys = list(itertools.islice(self._waiting, USERS_AT_ONCE_MAX))
         asked = [self._waiting.pop(key) for key in keys]
         asked = [each for each in asked if self.hub.is_awaited(each[0].key, each[1])]
@@ -207,15 +207,24 @@ class SnapshotDesk:
         try:
             snapshots = await self._reader.read_private([channel for channel, _ in asked])
         except (ViewsUnavailable, Refusal):
-            snapshots = [UNREADABLE] * len(asked)
+            for channel, ticket in asked:
+                self._waiting.setdefault(channel.key, (channel, ticket))
+            return False
         refused = [
             (channel, ticket)
             for (channel, ticket), snapshot in zip(asked, snapshots, strict=True)
             if not self.hub.take_snapshot(channel.key, ticket, snapshot)
         ]
+        if refused:
+            self._begin(self._ask_later(refused))
+        return True
+
+    async def _ask_later(self, refused: Sequence[tuple[Channel, int]]) -> None:
+        # Others need not wait for those whose feed has not noticed a new epoch yet.
+        await asyncio.sleep(RETRY_SECONDS)
         for channel, ticket in refused:
-            self._waiting.setdefault(channel.key, (channel, ticket))
-        return len(refused) < len(asked)
+            if self.hub.is_awaited(channel.key, ticket):
+                self._ask(channel, ticket)
 
 
 def _is_cancelled() -> bool:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what `make run` and `make test` need and is not there yet: .venv from the locks, PostgreSQL, Redis, Java
-# and Maven by apt where that is allowed (else it says what to install), and Kafka's jars. Under a second when nothing
-# is missing. It starts no service. Works with bash 3.2 (macOS).
+# and Maven by apt where that is allowed (else it says what to install), and Kafka's jars; for the tests also Node,
+# Chromium and nginx (`ops/setup.sh run` leaves those out). Under a second when nothing is missing. It starts no
+# service. Works with bash 3.2 (macOS).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root="$PWD"
@@ -169,8 +170,41 @@ setup_kafka() {
             "Maven's own settings (~/.m2/settings.xml) choose the mirror." "Then run make setup again."
 }
 
+# ---- What only tests need ----------------------------------------------------
+has_node() { command -v npm >/dev/null 2>&1 && first_number_at_least 18 node; }
+has_nginx() { command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || [ -x /usr/local/sbin/nginx ]; }
+has_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null 2>&1; then return; fi
+    done
+    return 1
+}
+root_without_asking() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+setup_foreign_clients() {
+    # Without them their tests are left out, and say so; in CI that is a failure. Nobody is asked for a password.
+    local missing=() packages=() package
+    has_node || { missing+=("Node 18 or newer with npm"); packages+=(nodejs npm); }
+    has_nginx || { missing+=("nginx"); packages+=(nginx); }
+    has_browser || { missing+=("Chromium"); packages+=(chromium); }
+    if [ ${#missing[@]} != 0 ] && root_without_asking; then
+        # One by one: a system that lacks one of them may have the others.
+        for package in "${packages[@]}"; do apt_install "$package" || true; done
+    fi
+    if ! has_node || ! has_nginx || ! has_browser; then
+        [ -z "${CI:-}" ] || fail "The tests of foreign clients and of the proxy need $(printf '%s; ' "${missing[@]}")"
+        say "tests of foreign clients or of the proxy will be left out, missing: $(printf '%s; ' "${missing[@]}")"
+        has_node || return 0
+    fi
+    .venv/bin/python -m tests.clients.install --check >/dev/null 2>&1 && return
+    step "npm packages of tests/clients" .venv/bin/python -m tests.clients.install && return
+    [ -z "${CI:-}" ] || fail "npm could not install the locked packages (see above)." \
+        "npm's own settings (~/.npmrc) choose the registry."
+}
+
 start=$SECONDS
 setup_python
 setup_servers
 setup_kafka
+if [ "${1:-}" != run ]; then setup_foreign_clients; fi
 if [ $((SECONDS - start)) -gt 1 ]; then say "ready after $((SECONDS - start)) s"; fi

@@ -38,9 +38,10 @@ def run_gateway(seconds: float, tasks: Tasks, sizes: Sizes | None = None) -> Rep
         raise ServerUnavailable("this benchmark needs Linux")
     asked = sizes or Sizes()
     connections = min(asked.connections, raise_open_files() - OTHER_FILES)
-    sizes = msgspec.structs.replace(asked, connections=connections)
+    stalled = min(asked.stalled, connections)
+    sizes = msgspec.structs.replace(asked, connections=connections, stalled=stalled)
     with private_servers() as servers, contextlib.ExitStack() as stack:
-        around = Surroundings(servers, stack, max(connections, sizes.stalled))
+        around = Surroundings(servers, stack, connections)
         results = _measure(around, seconds, tasks, sizes)
         notes = notes_of(around, asked, sizes, results)
     return Report(name="gateway", rows=rows_of(results, sizes), notes=notes)
@@ -48,7 +49,7 @@ def run_gateway(seconds: float, tasks: Tasks, sizes: Sizes | None = None) -> Rep
 
 def _measure(around: Surroundings, seconds: float, tasks: Tasks, sizes: Sizes) -> Results:
     contestants, notes = _references(around, sizes.references)
-    runs = sizes.rounds * (1 + len(contestants)) + bool(sizes.processes) + 2
+    runs = sizes.rounds * (1 + len(contestants)) + 2 * bool(sizes.processes) + 2
     told, done = tasks.task("runs", runs), 0
 
     def finished() -> None:
@@ -57,14 +58,15 @@ def _measure(around: Surroundings, seconds: float, tasks: Tasks, sizes: Sizes) -
         told(done)
 
     turns = _take_turns(around, contestants, seconds, sizes, finished)
-    split = None
+    split = part = None
     if sizes.processes:
+        window = _whole(seconds * _SHARES["processes"] / 2, sizes)
+        processes, share = sizes.processes, sizes.connections // sizes.processes
         split = gateway_runs.run_ours(
-            around,
-            sizes.connections,
-            seconds=_whole(seconds * _SHARES["processes"], sizes),
-            processes=sizes.processes,
+            around, sizes.connections, seconds=window, processes=processes
         )
+        finished()
+        part = gateway_runs.run_ours(around, share, seconds=window)
         finished()
     busy = seconds * _SHARES["stalled"]
     stalled = gateway_runs.run_stalled(
@@ -81,7 +83,9 @@ def _measure(around: Surroundings, seconds: float, tasks: Tasks, sizes: Sizes) -
         screens=sizes.screens,
     )
     finished()
-    return Results(turns=turns, split=split, stalled=stalled, screens=screens, notes=notes)
+    return Results(
+        turns=turns, split=split, part=part, stalled=stalled, screens=screens, notes=notes
+    )
 
 
 def _take_turns(

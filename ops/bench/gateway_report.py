@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from ops.bench import gateway_runs
+from ops.bench.gateway_feed import AHEAD_MAX
 from ops.bench.gateway_meters import TIMESTAMP_BYTES, Traffic
 from ops.bench.gateway_runs import OURS, Paced, Screens, Sizes, Stalled, screen_name
 from ops.bench.gateway_servers import Surroundings
@@ -27,10 +28,14 @@ QUIET_SCREENS = ("pulse and account",)
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """What the runs came to; turns: by name of who was measured, a Paced for each round."""
+    """What the runs came to; turns: by name of who was measured, a Paced for each round.
+
+    split: of several processes. part: of one that has as many connections as each of those.
+    """
 
     turns: dict[str, list[Paced]] = {}
     split: Paced | None = None
+    part: Paced | None = None
     stalled: Stalled
     screens: Screens
     notes: tuple[str, ...] = ()
@@ -40,7 +45,7 @@ def rows_of(results: Results, sizes: Sizes) -> tuple[Row, ...]:
     """All of them, those with a target of their own first."""
     return (
         *_turn_rows(results.turns),
-        *_split_rows(results.split, sizes),
+        *_split_rows(results, sizes),
         *_stalled_rows(results.stalled),
         *_sound_rows(results),
         *_screen_rows(results.screens, sizes.screens),
@@ -61,6 +66,7 @@ _TURN_FIGURES = (
     _Figure(
         metric="connections accepted/s", of=lambda run: run.accepted, at_least=ACCEPTS_PER_S_MIN
     ),
+    _Figure(metric="CPU us per connection accepted", of=lambda run: run.accept_cpu_seconds * MICRO),
     _Figure(
         metric="CPU s per million deliveries, 1 a second",
         of=lambda run: _cpu_per_million(run.figures),
@@ -86,9 +92,10 @@ _TURN_FIGURES = (
 
 def _turn_rows(turns: dict[str, list[Paced]]) -> list[Row]:
     rows = [line for figure in _TURN_FIGURES for line in _compared(figure, turns)]
-    rows.append(
-        row("authenticated and subscribed/s", statistics.median(run.entered for run in turns[OURS]))
-    )
+    entered = statistics.median(run.entered for run in turns[OURS])
+    cpu_seconds = statistics.median(run.enter_cpu_seconds for run in turns[OURS])
+    rows.append(row("authenticated and subscribed/s", entered))
+    rows.append(row("CPU us to authenticate and subscribe", cpu_seconds * MICRO))
     fast = [run.flat_out for run in turns[OURS] if run.flat_out is not None]
     return rows + _flat_out_rows(fast)
 
@@ -129,16 +136,20 @@ def _flat_out_rows(fast: list[Figures]) -> list[Row]:
     ]
 
 
-def _split_rows(split: Paced | None, sizes: Sizes) -> list[Row]:
-    if split is None:
+def _split_rows(results: Results, sizes: Sizes) -> list[Row]:
+    split, part = results.split, results.part
+    if split is None or part is None:
         return []
-    of = f"{sizes.processes} processes"
+    of = f"{sizes.processes} processes on one core"
+    share = f"one process, {sizes.connections // sizes.processes:,} connections"
     return [
         row(f"ms from commit to phone, {of}, p99", split.figures.p99, at_most=P99_MS_MAX_SPLIT),
         row(f"ms from commit to phone, {of}, p100", split.figures.p100),
         row(f"CPU s per million deliveries, {of}", _cpu_per_million(split.figures)),
         row(f"connections accepted/s, {of}", split.accepted),
         row(f"kB of memory per connection, {of}", split.bytes_per_connection / KILO),
+        row(f"ms from commit to phone, {share}, p99", part.figures.p99),
+        row(f"ms from commit to phone, {share}, p100", part.figures.p100),
     ]
 
 
@@ -157,7 +168,8 @@ def _stalled_rows(run: Stalled) -> list[Row]:
 
 def _sound_rows(results: Results) -> list[Row]:
     """Of all runs of ours together."""
-    paced = [*results.turns[OURS], *([results.split] if results.split else [])]
+    others = (run for run in (results.split, results.part) if run is not None)
+    paced = [*results.turns[OURS], *others]
     figures = [run.figures for run in paced]
     figures += [run.flat_out for run in paced if run.flat_out is not None]
     figures += [
@@ -239,6 +251,7 @@ def notes_of(around: Surroundings, asked: Sizes, sizes: Sizes, results: Results)
         f"Medians of {sizes.rounds} rounds of {window:.0f} s at one tick a second, servers in "
         "turns, each started anew; p100 is the worst. The clock starts right before the views of "
         "the second are written to Redis; for the references right before they send.",
+        f"Flat out: seconds pass as fast as all phones get them, {AHEAD_MAX} at most on their way.",
         "The references send the same pulse, whole, to everyone: no views, users, offsets kept, "
         "limits or slow clients. Compression is off everywhere.",
         f"Beside stalled: {sizes.stalled:,} full screens on a busy market, "
@@ -255,7 +268,8 @@ def notes_of(around: Surroundings, asked: Sizes, sizes: Sizes, results: Results)
     else:
         notes.append(
             f"Servers are pinned to core {around.server_core}, phones, Redis and folds to core "
-            f"{around.load_core}; several processes of ours share the one core, too."
+            f"{around.load_core}; several processes of ours share the one core, too, and one "
+            "with its part of the connections shows what each would do with a core of its own."
         )
     if sizes.connections < asked.connections:
         notes.append(f"Not {asked.connections:,} connections: the system allows fewer open files.")

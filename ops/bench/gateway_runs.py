@@ -54,13 +54,15 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Paced(msgspec.Struct, frozen=True, kw_only=True):
-    """accepted, entered: connections a second. missed: changes of accounts that did not arrive.
+    """accepted, entered: connections a second; *_cpu_seconds: the server's for each of them.
 
-    flat_out: None if it was not run.
+    missed: changes of accounts that did not arrive. flat_out: None if it was not run.
     """
 
     accepted: float
+    accept_cpu_seconds: float
     entered: float
+    enter_cpu_seconds: float
     bytes_per_connection: float
     figures: Figures
     missed: int = 0
@@ -120,7 +122,9 @@ def run_ours(
     )
     with _running(around, around.gateway(processes)) as served:
         accepted = phones.open(served.port, everyone, around.stamps)
+        accept_cpu_seconds = served.cpu_seconds()
         entered = phones.enter(everyone)
+        enter_cpu_seconds = served.cpu_seconds() - accept_cpu_seconds
         feed.pace(1, connections, changes=min(CHANGES_PER_S, connections))
         phones.watch(WARM_SECONDS, served)
         figures = phones.watch(seconds, served)
@@ -134,7 +138,9 @@ def run_ours(
             feed.rest()
     return Paced(
         accepted=accepted,
+        accept_cpu_seconds=accept_cpu_seconds / connections,
         entered=entered,
+        enter_cpu_seconds=enter_cpu_seconds / connections,
         bytes_per_connection=_bytes_per_connection(served, figures, connections),
         figures=figures,
         missed=written.changes - settled.accounts,
@@ -155,11 +161,14 @@ def run_reference(
     )
     with _running(around, contestant.start()) as served:
         accepted = around.phones.open(served.port, everyone)
+        accept_cpu_seconds = served.cpu_seconds()
         around.phones.watch(WARM_SECONDS, served)
         figures = around.phones.watch(seconds, served)
     return Paced(
         accepted=accepted,
+        accept_cpu_seconds=accept_cpu_seconds / connections,
         entered=0,
+        enter_cpu_seconds=0,
         bytes_per_connection=_bytes_per_connection(served, figures, connections),
         figures=figures,
     )

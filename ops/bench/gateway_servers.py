@@ -101,13 +101,23 @@ class Served:
         self._processes = processes
         self.process_ids = tuple(process.pid for process in processes)
         self.idle_bytes = gateway_meters.resident_bytes(self.process_ids)
+        self._idle_cpu_seconds = gateway_meters.cpu_seconds(self.process_ids)
+
+    def cpu_seconds(self) -> float:
+        """Since it was ready."""
+        return gateway_meters.cpu_seconds(self.process_ids) - self._idle_cpu_seconds
 
     def stop(self) -> None:
-        """Politely; whoever was connected has left."""
+        """Politely; whoever was connected has left. Raises ServerUnavailable if one stays."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
-            process.wait(STOP_SECONDS_MAX)
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired as exc:
+                raise ServerUnavailable(
+                    f"{process.args!r} did not end within {STOP_SECONDS_MAX:.0f} s of SIGTERM"
+                ) from exc
 
 
 class Phones:

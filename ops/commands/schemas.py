@@ -24,9 +24,12 @@ def command() -> None:
 
 @command.command()
 @json_option
-def export(*, as_json: bool) -> None:
+@click.option("--stream", is_flag=True, help="The stream's AsyncAPI document instead.")
+def export(*, as_json: bool, stream: bool) -> None:
     """Print the event catalogue (Markdown), or with --json the JSON Schema of all shapes."""
-    if as_json:
+    if stream:
+        click.echo(reference.stream_document(), nl=False)
+    elif as_json:
         print_json(reference.json_schema())
     else:
         click.echo(reference.events_page(), nl=False)

@@ -168,9 +168,11 @@ class StreamClient:
         self._following.forget(leaving)
         if self._link is None or not leaving:
             return  # the next connection does not subscribe to them
-        link = self._link
         answer = await (
-            await link.ask(lambda request_id: Unsubscribe(id=request_id, channels=tuple(leaving)))
+            await self._send(
+                self._link,
+                lambda request_id: Unsubscribe(id=request_id, channels=tuple(leaving)),
+            )
         )
         if answer is not None:
             _accept(answer)
@@ -185,11 +187,10 @@ class StreamClient:
         answered: Callable[[Answer], None] = lambda answer: None,
     ) -> Answer:
         self._askers += 1
-        self._inbox.nudge()
         try:
             while True:
                 link = await self._linked()
-                answer = await (await link.ask(request, answered))
+                answer = await (await self._send(link, request, answered))
                 if answer is not None:
                     return answer
                 # The connection went away with the question: ask the next one.
@@ -197,6 +198,16 @@ class StreamClient:
                     await self._turned.wait()
         finally:
             self._askers -= 1
+
+    async def _send(
+        self,
+        link: Link,
+        request: Callable[[int], StreamRequest],
+        answered: Callable[[Answer], None] = lambda answer: None,
+    ) -> "asyncio.Future[Answer | None]":
+        answer = await link.ask(request, answered)
+        self._inbox.nudge()  # it comes behind what is still unread
+        return answer
 
     async def _linked(self) -> Link:
         while self._link is None:
@@ -310,7 +321,9 @@ class StreamClient:
             else:
                 _accept(answer)
 
-        await link.ask(lambda request_id: self._following.ask(channels, request_id), answered)
+        await self._send(
+            link, lambda request_id: self._following.ask(channels, request_id), answered
+        )
 
     async def _fresh_token(self) -> str | None:
         if self._token is None:
@@ -320,7 +333,9 @@ class StreamClient:
 
     async def _authenticate(self, link: Link, token: str) -> "asyncio.Future[Answer | None]":
         self.counts.tokens += 1
-        return await link.ask(lambda request_id: Authenticate(id=request_id, token=token), _accept)
+        return await self._send(
+            link, lambda request_id: Authenticate(id=request_id, token=token), _accept
+        )
 
     async def _renew_token(self, link: Link, asked: "asyncio.Future[Answer | None]") -> None:
         """Go on until the connection ends or a token does not expire."""

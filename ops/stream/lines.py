@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from rich.text import Text
 
 from ops.stream.following import Change
@@ -34,15 +35,7 @@ def line_of(change: Change, at_s: float) -> Text:
 
 def computed_line(balance: BalanceNow, at_s: float) -> Text:
     """The balance that was computed here, from pulse and account."""
-    words = _balance(
-        {
-            "amount": balance.amount,
-            "accrued": balance.accrued,
-            "asset": balance.asset,
-            "values": balance.values,
-        }
-    )
-    return _line(at_s, "(balance)", words)
+    return _line(at_s, "(balance)", _balance(msgspec.structs.asdict(balance)))
 
 
 def _line(at_s: float, channel: str, words: Sequence[Words], offset: int | None = None) -> Text:
@@ -113,11 +106,10 @@ def _kline(data: Data) -> list[Words]:
 
 
 def _burn(data: Data) -> list[Words]:
-    burn, minute = data.get("trade") or data.get("reserve"), data.get("minute")
-    if burn is not None:
-        source = f"{burn['burned']} {burn['asset']} by {burn.get('source', 'trade')}"
-        return [(source, BURN), f"ever {burn['burned_total']}"]
-    assert minute is not None
+    for source in ("trade", "reserve"):
+        if burn := data.get(source):
+            return [(f"{burn['burned']} by {source}", BURN), f"ever {burn['burned_total']}"]
+    minute = data["minute"]
     return [(f"{minute['burned']} in a minute", BURN), f"of this market {minute['cumulative']}"]
 
 

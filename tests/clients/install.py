@@ -1,7 +1,7 @@
 """The npm packages of tests/clients, installed once per lock file into the cache outside the tree.
 
-`python -m tests.clients.install` fills the cache (make setup does); it does nothing when it is
-full. Packages are checked against the lock's hashes, and their install scripts do not run.
+`python -m tests.clients.install` fills the cache (make setup does); with --check it only says by
+its exit code whether it is full. npm checks the lock's hashes; install scripts do not run.
 """
 
 import contextlib
@@ -73,8 +73,14 @@ def _install(directory: Path) -> None:
         made.rename(directory)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    if "--check" in sys.argv:
+        sys.exit(not _directory().exists())
     try:
         sys.stdout.write(f"{installed_packages()}\n")
     except NoPackages as reason:
         sys.exit(str(reason))
+
+
+if __name__ == "__main__":
+    main()

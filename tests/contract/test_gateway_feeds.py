@@ -22,6 +22,8 @@ from tests.fixtures.tiny_engine import TinyEngine
 
 pytestmark = pytest.mark.services
 MARKET = "DUR-CNY"
+# Channels of which a publication is the state that a snapshot of the same offset shows.
+STATES = ("pulse", "account:maker", "balance:maker", f"ticker.{MARKET}", f"kline.{MARKET}.1m")
 PAUSE_MS = 2_300
 
 
@@ -174,6 +176,57 @@ def test_users_whose_snapshots_are_read_together_each_get_their_own(view_redis: 
             (snapshot,) = reader.received
             assert snapshot["data"]["user_id"] == user_id
             assert snapshot["data"]["balances"][0]["available"] == f"0.{number:08}"
+
+    run(view_redis, story)
+
+
+def test_every_channel_has_a_snapshot_and_what_follows_it(view_redis: str) -> None:
+    async def story(made: Wired) -> None:
+        made.fund("maker", "taker")
+        await made.poll()
+        keys = [
+            "pulse",
+            "mining",
+            "account:maker",
+            "balance:maker",
+            *(f"{kind}.{MARKET}" for kind in ("ticker", "trades", "depth", "burns", "kline")),
+        ]
+        keys[-1] += ".1m"
+        readers = {key: await made.join(channel(key)) for key in keys}
+        empty = {key: reader.received[0]["data"] for key, reader in readers.items()}
+        assert empty[f"ticker.{MARKET}"] is empty[f"kline.{MARKET}.1m"] is None
+        assert empty[f"trades.{MARKET}"] == {"items": []}
+        assert empty[f"burns.{MARKET}"] == {"items": [], "cumulative": "0.00000000"}
+        made.trade(price=10**8)
+        made.engine.pass_seconds(60)
+        await made.poll()
+        for key, reader in readers.items():
+            later = await made.join(channel(key))
+            assert reader.received[0]["op"] == later.received[0]["op"] == "snapshot"
+            assert reader.received[-1]["op"] == "pub", key
+            assert later.received[0]["offset"] == reader.received[-1]["offset"], key
+            if key in STATES:
+                assert reader.states[channel(key).name] == later.received[0]["data"], key
+
+    run(view_redis, story)
+
+
+def test_users_wait_while_redis_is_empty_and_are_served_when_it_is_not(view_redis: str) -> None:
+    async def story(made: Wired) -> None:
+        made.fund("maker")
+        await made.poll()
+        async with redis.asyncio.Redis.from_url(view_redis) as client:
+            await client.flushall()
+        for feed_reader in made.readers:
+            await feed_reader.poll()
+        reader = Reader()
+        for key in ("account:maker", "balance:maker", "pulse"):
+            made.desk.hub.join(reader, channel(key), None)
+        await made.folds.close()
+        made.folds = line.Views(view_redis, made.engine, "second")
+        await made.poll()
+        await until(lambda: len(reader.received) == 3)
+        assert {message["epoch"] for message in reader.received} == {"second"}
 
     run(view_redis, story)
 

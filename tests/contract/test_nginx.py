@@ -109,18 +109,18 @@ def test_a_silent_stream_lives_by_the_gateways_pings(
     monkeypatch: pytest.MonkeyPatch,
     pings: bool,
 ) -> None:
-    """The proxy's 75 s are 2 s here, and the gateway's 25 s are 1 s, or stay: then it is cut."""
+    """The proxy's 75 s are 4 s here, and the gateway's 25 s are 1 s, or stay: then it is cut."""
     if pings:
         monkeypatch.setattr(connection, "PING_SECONDS", 1)
 
     async def story(line: Line, ports: dict[str, int]) -> None:
-        shortened = {"proxy_read_timeout 75s;": "proxy_read_timeout 2s;"}
+        shortened = {"proxy_read_timeout 75s;": "proxy_read_timeout 4s;"}
         with fronted(nginx, certificate, tmp_path, ports, **shortened) as front:
             async with front.stream(ping_interval=None) as ws:
                 await receive(ws, "hello")
                 if pings:
                     with pytest.raises(TimeoutError):
-                        await asyncio.wait_for(ws.recv(), 5)
+                        await asyncio.wait_for(ws.recv(), 6)
                     await send(ws, {"op": "ping", "id": 7})
                     assert (await receive(ws, "pong"))["id"] == 7
                 else:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 import sys
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from ops.backoff import Backoff
+from ops.stream import inbox
 from ops.stream.balance import BalanceClock
 from ops.stream.client import StreamClient
 from ops.stream.codec import Encoding
@@ -94,6 +96,15 @@ async def all_known(client: StreamClient, *channels: str) -> None:
         await until(client, lambda change: change.kind in ("snapshot", "recovered"))
 
 
+async def same_as_a_fresh_client(line: Line, client: StreamClient) -> None:
+    async with client_of(line) as fresh:
+        await fresh.subscribe(*COMPARABLE)
+        await all_known(fresh, *COMPARABLE)
+    for channel in COMPARABLE:
+        await reach(client, channel, fresh.position(channel))
+        assert client.state(channel) == fresh.state(channel), channel
+
+
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 def test_a_state_that_was_merged_equals_a_fresh_snapshot(
     view_redis: str, tmp_path: Path, encoding: Encoding
@@ -103,16 +114,57 @@ def test_a_state_that_was_merged_equals_a_fresh_snapshot(
             await client.subscribe(*CHANNELS)
             await all_known(client, *CHANNELS)
             await some_seconds(line, 1, 12)
-            async with client_of(line) as fresh:
-                await fresh.subscribe(*CHANNELS)
-                await all_known(fresh, *CHANNELS)
-            for channel in COMPARABLE:
-                await reach(client, channel, fresh.position(channel))
-                assert client.state(channel) == fresh.state(channel), channel
+            await same_as_a_fresh_client(line, client)
             assert client.counts.holes == 0
             assert client.counts.publications > 60
 
     run(view_redis, tmp_path, story)
+
+
+def test_a_client_that_lags_is_spared_what_is_old_and_misses_nothing_else(
+    view_redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads nothing for a while: whole states, closed candles and all trades come after it."""
+    monkeypatch.setattr(inbox, "CHANGES_MAX", 5)
+    rounds, trades_each = 100, 12
+
+    async def story(line: Line) -> None:
+        async with client_of(line) as client, client_of(line) as watcher:
+            for each in (client, watcher):
+                await each.subscribe(*CHANNELS)
+                await all_known(each, *CHANNELS)
+            watching = asyncio.create_task(tape_of(watcher, rounds * trades_each))
+            for number in range(rounds):
+                for trade in range(number * trades_each + 1, (number + 1) * trades_each + 1):
+                    place(line, "maker", "sell", trade)
+                    place(line, "taker", "buy", trade)
+                place(line, "maker", "sell", 10_000 + number, price=5_000 + number % 7)
+                line.engine.pass_seconds(20)
+                await line.views.project()
+            seen = await tape_of(client, rounds * trades_each)
+            expected = await watching
+            candle = f"kline.{MARKET}.1m"
+            assert seen[f"trades.{MARKET}"] == expected[f"trades.{MARKET}"]
+            assert len(seen["pulse"]) < len(expected["pulse"])
+            assert closed(seen[candle]) == closed(expected[candle])
+            await same_as_a_fresh_client(line, client)
+            assert (client.counts.connections, client.counts.holes) == (1, 0)
+
+    run(view_redis, tmp_path, story)
+
+
+async def tape_of(client: StreamClient, trades: int) -> dict[str, list[Any]]:
+    """What is published on each channel, merged where it has a state, until so many trades."""
+    tape: dict[str, list[Any]] = {channel: [] for channel in CHANNELS}
+    while len(tape[f"trades.{MARKET}"]) < trades:
+        change = await until(client, lambda change: change.kind == "publication")
+        shown = change.data if change.state is None else change.state
+        tape[change.channel].append(shown)
+    return tape
+
+
+def closed(candles: list[Any]) -> list[Any]:
+    return [candle for candle in candles if candle["closed"]]
 
 
 def test_the_local_balance_equals_what_the_gateway_computes(
@@ -227,12 +279,15 @@ class Watching:
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ops", "watch", "--url", self._line.urls["stream"]),
             *arguments,
             cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "TERM": "xterm-256color"},
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
         )
 
@@ -318,5 +373,22 @@ def test_watch_ends_cleanly_when_it_is_interrupted(view_redis: str, tmp_path: Pa
             process.send_signal(signal.SIGINT)
             _, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
+
+    run(view_redis, tmp_path, story)
+
+
+def test_watch_is_coloured_on_a_terminal(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        terminal, its_end = os.openpty()
+        try:
+            process = await Watching(line).start("mining", "--count", "1", stdout=its_end)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert await process.wait() == 0
+            shown = os.read(terminal, 4_096)
+        finally:
+            os.close(terminal)
+            os.close(its_end)
+        assert b"\x1b[" in shown
+        assert shown.count(b"\n") == 1
 
     run(view_redis, tmp_path, story)

@@ -40,7 +40,7 @@ STEP_SECONDS = 0.5
 # Of pulses a gateway resends 64 at most: who slept through more gets a snapshot.
 LONG_SILENCE_SECONDS = 80
 SLEEP_SECONDS = 10.0
-CUTS_PER_ROUND = 3
+CUTS_PER_ROUND = 6
 ROUND_SECONDS = 0.03
 SETTLE_SECONDS_MAX = 60.0
 SEED_BITS = 32
@@ -161,20 +161,20 @@ async def cutting(crowd: Sequence[Member], chance: random.Random) -> AsyncIterat
 
 
 async def live_through(load: Load, shared: Gateways, sleepers: Sequence[Member]) -> None:
-    """The load, in step with the clock; on the way one gateway drains and one is killed."""
+    """The load, in step with the clock; on the way one gateway is killed and one drains."""
     begin = time.monotonic()
     first, second = shared.processes
     for number in range(1, STEPS + 1):
-        if number == STEPS // 4:
+        if number == STEPS // 5:
             await shared.start()
-            first.terminate()
-        elif number == STEPS // 2:
+            first.kill()
+        elif number == STEPS * 2 // 5:
             for sleeper in sleepers:
                 sleeper.client.cut()
             await load.silence(LONG_SILENCE_SECONDS)
-        elif number == STEPS * 3 // 4:
+        elif number == STEPS * 3 // 5:
             await shared.start()
-            second.kill()
+            second.terminate()
         await load.step()
         await asyncio.sleep(max(begin + number * STEP_SECONDS - time.monotonic(), 0))
 

@@ -52,6 +52,8 @@ def test_export_prints_markdown_or_json(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == events_page()
     assert run(["schemas", "export", "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["title"] == "Durian ledger"
+    assert run(["schemas", "export", "--stream"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["asyncapi"] == "3.0.0"
 
 
 def test_write_repairs_what_check_complains_about(

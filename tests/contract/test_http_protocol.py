@@ -1,0 +1,145 @@
+"""gateway.http_protocol under real uvicorn: heads that are too long or take too long."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
+
+from gateway import http_protocol
+from gateway.http_protocol import HEAD_BYTES_MAX, HttpProtocol
+from gateway.stream_protocol import StreamProtocol
+from tests.fixtures._served_protocol import DEADLINE_SECONDS, until
+
+START = b"GET / HTTP/1.1\r\nHost: here\r\n"
+WHOLE = START + b"\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def greet(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+
+
+def run(story: Callable[[int], Awaitable[None]]) -> None:
+    async def told() -> None:
+        app = Starlette(
+            routes=[Route("/", echo, methods=["GET", "POST"]), WebSocketRoute("/ws", greet)]
+        )
+        config = uvicorn.Config(
+            app, http=HttpProtocol, ws=StreamProtocol, lifespan="off", log_config=None
+        )
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            await until(lambda: server.started)
+            try:
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await story(listener.getsockname()[1])
+                    await until(lambda: not server.server_state.connections)
+            finally:
+                server.should_exit = True
+                await serving
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(told())
+
+
+async def answers(port: int, *requests: bytes) -> bytes:
+    """What comes back until the server closes; each request waits for the empty line before it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        *first, last = requests
+        found = b""
+        for request in first:
+            writer.write(request)
+            found += await reader.readuntil(b"\r\n\r\n")
+        writer.write(last)
+        return found + await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        START + b"".join(b"X-%04d: %030d\r\n" % (number, 0) for number in range(2_000)),
+        START + b"X: " + b"y" * (HEAD_BYTES_MAX + 1),
+        b"GET /" + b"y" * (HEAD_BYTES_MAX + 1),
+    ],
+    ids=["many", "one", "target"],
+)
+def test_long_head_is_refused_before_it_ends(head: bytes) -> None:
+    async def story(port: int) -> None:
+        assert (await answers(port, head)).startswith(b"HTTP/1.1 431 ")
+
+    run(story)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", START])
+def test_head_that_takes_too_long_is_refused(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.2)
+
+    async def story(port: int) -> None:
+        assert (await answers(port, sent)).startswith(b"HTTP/1.1 408 ")
+
+    run(story)
+
+
+def test_second_head_has_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.2)
+
+    async def story(port: int) -> None:
+        slow = await answers(port, WHOLE, START)
+        assert slow.startswith(OK)
+        assert b"HTTP/1.1 408 " in slow
+        long = await answers(port, WHOLE, START + b"X: " + b"y" * HEAD_BYTES_MAX)
+        assert long.startswith(OK)
+        assert b"HTTP/1.1 431 " in long
+
+    run(story)
+
+
+def test_bodies_and_many_requests_on_a_connection_are_not_counted() -> None:
+    async def story(port: int) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for size in (0, 10, 3 * HEAD_BYTES_MAX):
+                answer = await client.post(f"http://127.0.0.1:{port}/", content=bytes(size))
+                assert answer.content == bytes(size)
+            trailing = b"".join(b"X-%d: %0900d\r\n" % (number, 0) for number in range(100))
+            chunked = START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n"
+            ended = chunked + b"2\r\nhi\r\n0\r\n" + trailing + b"\r\n"
+            found = await answers(port, ended, START + b"Connection: close\r\n\r\n")
+            assert found.count(OK) == 2
+            headers = {"x-long": "y" * 5_000}
+            for _ in range(20):
+                answer = await client.get(f"http://127.0.0.1:{port}/", headers=headers)
+                assert answer.status_code == 200
+
+    run(story)
+
+
+def test_websocket_outlives_the_deadline_of_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.1)
+
+    async def story(port: int) -> None:
+        async with connect(f"ws://127.0.0.1:{port}/ws") as ws:
+            done, _ = await asyncio.wait([asyncio.create_task(ws.wait_closed())], timeout=0.3)
+            assert not done
+            await ws.send("still here")
+            assert await ws.recv() == "still here"
+
+    run(story)
