@@ -1,7 +1,8 @@
 """Why the gateway closes a stream: 4000-4499 reconnect with jittered back-off, 4500-4999 do not.
 
 The reason sent with each is its name, well below the 123 bytes that RFC 6455 section 5.5 allows.
-Beside these, the protocol layer sends 1007 (text that is not UTF-8) and 1009 (message too big).
+Beside these, the protocol layer sends 1002 (not RFC 6455), 1007 (text that is not UTF-8), 1009
+(message too big), 1011 (a bug of ours) and 1012 (the process stops without a drain).
 """
 
 import enum

@@ -69,7 +69,7 @@ class _Position:
 
 
 class _Poll(NamedTuple):
-    """What one transaction found. oldest_ids: of the feeds, only after a possible gap."""
+    """What one transaction found. oldest_ids: of the feeds that are not empty."""
 
     pointers: dict[FeedId, bytes | None]
     epochs: dict[FeedId, str | None]
@@ -101,7 +101,6 @@ class FeedReader:
         self._settled = settled
         self._on_stale = on_stale
         self._positions = {feed: _Position() for feed in feeds}
-        self._may_have_gap = False
         # While an answer is due: tells that it is late.
         self._alarm: asyncio.TimerHandle | None = None
         self._is_stale = False
@@ -122,7 +121,6 @@ class FeedReader:
                         "feeds wait for the views: %s",
                         exc,
                     )
-                    self._may_have_gap = True
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._calm()
@@ -144,7 +142,6 @@ class FeedReader:
                 if feed.projection == keys.MINING:
                     moment = await self._moment(publications)
             count += len(entries)
-        self._may_have_gap = any(len(read) >= READ_ENTRIES_MAX for read in found.entries.values())
         self._calm()
         if self._is_stale:
             self._is_stale = False
@@ -161,6 +158,7 @@ class FeedReader:
             return True
         if found.epochs[feed] != position.epoch:
             return True
+        # A feed is capped: whoever was away, or held up, too long finds later entries only.
         oldest_id = found.oldest_ids.get(feed)
         is_gap = oldest_id is not None and _order(oldest_id) > _order(position.last_id)
         return is_gap and position.last_id != START_ID
@@ -173,12 +171,11 @@ class FeedReader:
                     pipe.get(keys.generation_key(feed.projection))
                     pipe.hget(self._key(feed, keys.checkpoint_key), "epoch")
                 pipe.xread(self._streams(), count=READ_ENTRIES_MAX)
-                if self._may_have_gap:
-                    for key in by_key:
-                        pipe.xrange(key, count=1)
+                for key in by_key:
+                    pipe.xrange(key, count=1)
                 answers = await pipe.execute()
         feeds, size = list(self._positions), 2 * len(self._positions)
-        oldest = zip(feeds, answers[size + 1 :], strict=False)
+        oldest = zip(feeds, answers[size + 1 :], strict=True)
         return _Poll(
             pointers=dict(zip(feeds, answers[0:size:2], strict=True)),
             epochs={

@@ -17,7 +17,7 @@ HEAD_SECONDS_MAX = 10.0
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's `http`. Whoever reaches a limit is answered 431 or 408, and the connection closed."""
+    """uvicorn's `http`. Whoever passes a limit is answered 431 or 408, and no more."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)

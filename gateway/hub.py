@@ -148,7 +148,7 @@ class Hub:
             audience.joining[subscriber] = None
             if audience.ticket is None:
                 self._read(audience)
-        elif audience.newest is not None:
+        elif audience.newest is not None and not audience.newest.is_owed():
             subscriber.push(audience.newest.whole(subscriber.encoding))
 
     def restart(

@@ -57,13 +57,13 @@ class Pump:
             await asyncio.sleep(self._gather_seconds)
             began = loop.time()
             while self._due:
-                due, self._due = self._due, []
-                await self._sweep(due)
+                await self._sweep()
             self._some.clear()
             self._idle.set()
             self._swept(loop.time() - began)
 
-    async def _sweep(self, due: list[Sender]) -> None:
+    async def _sweep(self) -> None:
+        due, self._due = self._due, []
         count = len(due)
         self._start = (self._start + SLICE) % count if count > SLICE else 0
         for first in range(0, count, SLICE):

@@ -57,6 +57,7 @@ DRAIN_CLOSES_PER_SECOND = 1_000
 DRAIN_SECONDS_MAX = 15.0
 DRAIN_SLICES_PER_SECOND = 20
 RECONNECT_SECONDS = 2.0
+CANCEL_SECONDS = 0.5
 
 LIMITS = StreamLimits(
     message_bytes=MESSAGE_BYTES_MAX,
@@ -125,10 +126,7 @@ class Stream:
         try:
             yield
         finally:
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(set(self._tasks))
             await self._desk.close()
 
     async def drain(self) -> None:
@@ -271,6 +269,14 @@ def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
     )
     app.state.resources = resources
     return Correlated(app)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    # More than once: redis-py swallows a cancellation that arrives together with an answer.
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
 
 def refused(refusal: Refusal) -> Response:

@@ -20,6 +20,7 @@ from gateway.auth import TokenVerifier
 from gateway.catalogue import Catalogue
 from gateway.engine_client import EngineClient, EngineTimes
 from gateway.errors import ViewsUnavailable
+from gateway.http_protocol import HttpProtocol
 from gateway.metrics import GatewayMetrics
 from gateway.ports import DeepHistory, Resources
 from gateway.routes_health import OK, dependencies
@@ -191,7 +192,7 @@ def _server(config: Config, app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=HttpProtocol,
             ws=StreamProtocol,
             ws_per_message_deflate=False,
             ws_max_size=MESSAGE_BYTES_MAX,

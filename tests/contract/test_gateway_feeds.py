@@ -15,7 +15,7 @@ from gateway.snapshots import SnapshotDesk, SnapshotReader
 from gateway.views import Views
 from schemas.commands import DepositFunds, GrantContribution, PlaceOrder
 from schemas.events import Side
-from schemas.views import ACCOUNTS, MINING
+from schemas.views import ACCOUNTS, FIRST_GENERATION, MINING, TRADING_DB, feed_key, stored_key
 from tests.fixtures import _gateway_line as line
 from tests.fixtures._hub_reader import Reader, channel
 from tests.fixtures.tiny_engine import TinyEngine
@@ -158,6 +158,36 @@ def test_what_one_poll_brings_is_sent_before_the_next_poll(view_redis: str) -> N
         assert await made.readers[0].poll() == 1
         assert made.settled == before + 1
         assert reader.seen()[-1] == ("pub", made.engine.second)
+
+    run(view_redis, story)
+
+
+def test_a_feed_that_dropped_what_was_not_read_yet_starts_over(view_redis: str) -> None:
+    """A user whose only change is among what was dropped would otherwise never see it."""
+
+    async def story(made: Wired) -> None:
+        made.fund("maker")
+        await made.poll()
+        reader = await made.join(channel("account:maker"))
+        partition = channel("account:maker").feed.partition
+        other = next(
+            name
+            for name in map(str, range(100))
+            if channel(f"account:{name}").feed.partition == partition
+        )
+        made.deposit("maker", "DUR", 1)
+        await made.folds.project()
+        made.deposit(other, "DUR", 1)
+        await made.folds.project()
+        async with redis.asyncio.Redis.from_url(view_redis, db=TRADING_DB) as client:
+            name = feed_key(ACCOUNTS, partition)
+            await client.xtrim(
+                stored_key(ACCOUNTS, FIRST_GENERATION, name), maxlen=1, approximate=False
+            )
+        await made.poll()
+        await until(lambda: len(reader.received) == 2)
+        assert [op for op, _ in reader.seen()] == ["snapshot", "snapshot"]
+        assert reader.received[1]["data"]["balances"][1]["available"] == "10000.00000001"
 
     run(view_redis, story)
 
@@ -312,6 +342,27 @@ def test_a_read_that_began_before_a_new_beginning_is_not_remembered(view_redis: 
         assert not balances.is_empty()
         balances.forget(partition)
         assert balances.is_empty()
+
+    run(view_redis, story)
+
+
+def test_balances_are_told_in_parts_and_may_be_forgotten_between_them(view_redis: str) -> None:
+    async def story(made: Wired) -> None:
+        balances, users = made.snapshots.balances, [f"user-{number}" for number in range(5)]
+        made.fund(*users)
+        await made.poll()
+        for user_id in users:
+            await made.join(balance(user_id))
+        _, pulse = await made.views.newest_pulse()
+        assert pulse is not None
+        moment = await balances.moment(pulse[1])
+        parts = list(balances.publications(moment, made.desk.hub.has_audience, size=2))
+        assert [len(part) for part in parts] == [2, 2, 1]
+        assert {one.channel.user_id for part in parts for one in part} == set(users)
+        following = balances.publications(moment, made.desk.hub.has_audience, size=2)
+        assert len(next(following)) == 2
+        balances.forget()
+        assert list(following) == []
 
     run(view_redis, story)
 

@@ -26,7 +26,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 async def echo(request: Request) -> Response:
-    return Response(await request.body())
+    body = await request.body()
+    return Response(body, headers={"x-trailed": str("x-1" in request.headers)})
 
 
 async def greet(websocket: WebSocket) -> None:
@@ -124,6 +125,7 @@ def test_bodies_and_many_requests_on_a_connection_are_not_counted() -> None:
             ended = chunked + b"2\r\nhi\r\n0\r\n" + trailing + b"\r\n"
             found = await answers(port, ended, START + b"Connection: close\r\n\r\n")
             assert found.count(OK) == 2
+            assert found.count(b"x-trailed: False\r\n") == 2
             headers = {"x-long": "y" * 5_000}
             for _ in range(20):
                 answer = await client.get(f"http://127.0.0.1:{port}/", headers=headers)

@@ -238,6 +238,22 @@ def test_end_without_a_close_is_1006(how: str) -> None:
     run(story)
 
 
+def test_writing_to_a_peer_that_was_reset_just_now_is_no_error() -> None:
+    async def story(served: Served) -> None:
+        async with bare(served.port, "/detached") as client:
+            recorder = await served.recorder()
+            client.reset()
+            # Nothing has been awaited: the transport finds out while it writes.
+            for _ in range(3):
+                recorder.protocol.write(frames.frame(frames.BINARY, bytes(1_000)))
+                assert recorder.protocol.buffered() >= 0
+            recorder.protocol.close(4001)
+            recorder.protocol.abort()
+            await until(lambda: len(recorder.codes) == 1)
+
+    run(story)
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [

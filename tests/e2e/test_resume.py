@@ -9,10 +9,11 @@ import contextlib
 import itertools
 import os
 import random
+import resource
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -179,13 +180,21 @@ async def live_through(load: Load, shared: Gateways, sleepers: Sequence[Member])
         await asyncio.sleep(max(begin + number * STEP_SECONDS - time.monotonic(), 0))
 
 
-async def settle(load: Load, truth: Truth, members: Sequence[Member]) -> None:
-    """Until everybody is back and has the last publication of every channel."""
+async def settle(
+    load: Load, truth: Truth, members: Sequence[Member], tasks: Sequence["asyncio.Task[None]"]
+) -> None:
+    """Until everybody is back and has the last publication of every channel.
+
+    Raises what a client has given up with.
+    """
     for _ in range(3):
         await load.step(60)
     end = time.monotonic() + SETTLE_SECONDS_MAX
     reached: list[int] = []
     while not all(truth.is_reached_by(each) for each in members) or truth_of(truth) != reached:
+        for task in tasks:
+            if task.done():
+                task.result()
         assert time.monotonic() < end, [
             each.channels for each in members if not truth.is_reached_by(each)
         ][:5]
@@ -214,7 +223,7 @@ async def story(
         try:
             async with cutting(crowd, chance):
                 await live_through(load, shared, sleepers)
-            await settle(load, truth, everybody)
+            await settle(load, truth, everybody, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -251,6 +260,16 @@ def check(
         assert sum(told.is_snapshot for told in pulses) > 1
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Each client is a file, and the usual soft limit of 1,024 does not hold them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_a_thousand_clients_cut_at_random_miss_nothing(
     view_redis: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

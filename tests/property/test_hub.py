@@ -164,8 +164,7 @@ class World:
         elif message["ch"] == TRADES:
             assert message["offset"] == before + 1
         else:
-            # Equal where a closed candle was the newest that could be told anew.
-            assert message["offset"] >= before
+            assert message["offset"] > before
 
     def _check_state(self, reader: Reader, message: Fields) -> None:
         key, offset = message["ch"], message["offset"]

@@ -320,6 +320,19 @@ def test_closed_candles_reach_even_who_lags() -> None:
     assert reader.seen()[-1] == ("pub", 4)
 
 
+def test_a_closed_candle_that_is_the_newest_is_not_told_twice() -> None:
+    told, reader = desk(), Reader()
+    told.hub.join(reader, channel(KLINE), None)
+    assert told.answer(0)
+    told.deliver(candle(1, closed=False, trade_count=1))
+    reader.lags = True
+    told.deliver(candle(2, closed=False, trade_count=2), candle(3, closed=True, trade_count=2))
+    reader.read_on(told.hub)
+    told.deliver(candle(4, closed=False, trade_count=2))
+    assert [offset for _, offset in reader.seen()] == [0, 1, 3, 4]
+    assert reader.told()[-1] == {"closed": False}
+
+
 def test_a_refresh_of_what_is_not_read_any_more_says_nothing() -> None:
     told, reader = desk(), Reader()
     told.hub.refresh(reader, TICKER)
