@@ -6,7 +6,8 @@ read when somebody begins to watch, then from the accounts feed; the newer posit
 that is newer than the pulse accrues nothing yet (schemas.accrual), so settling never shows less.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -16,10 +17,11 @@ from gateway.errors import Refusal
 from gateway.publication import Publication
 from gateway.views import Views, partition_of_accounts
 from schemas.accrual import accrued_minor
-from schemas.amounts import format_amount, parse_amount
+from schemas.amounts import AmountError, format_amount, parse_amount
 from schemas.publications import BalanceNow, Pulse
+from schemas.records import POSTINGS_PARTITIONS
 from schemas.rejections import RejectionCode
-from schemas.views import AccountView, BalanceView, ContributionView
+from schemas.views import AccountView, BalanceView, ContributionView, MarketView
 
 _encode = msgspec.json.Encoder().encode
 _pulse = msgspec.json.Decoder(Pulse).decode
@@ -93,15 +95,20 @@ class Balances:
         self._catalogue = catalogue
         self._holdings: dict[str, Holding] = {}
         self._asset_id: str | None = None
-        # A read that began before forget() must not bring back what it found.
-        self.version = 0
+        # By partition: a read that began before forget() must not bring back what it found.
+        self._versions = [0] * POSTINGS_PARTITIONS
 
     def is_empty(self) -> bool:
         return not self._holdings
 
+    def version(self, user_id: str) -> int:
+        """Another one after each forget() that the user is part of."""
+        return self._versions[partition_of_accounts(user_id)]
+
     def forget(self, partition: int | None = None) -> None:
         """Of one partition of accounts, or everything, the mined asset included."""
-        self.version += 1
+        for begun in range(POSTINGS_PARTITIONS) if partition is None else (partition,):
+            self._versions[begun] += 1
         if partition is None:
             self._asset_id = None
         self._holdings = {
@@ -115,11 +122,11 @@ class Balances:
     ) -> Holding:
         """Take a user's state, unless there is a newer one; returns the newer one.
 
-        version: the one at the time when the state was asked for.
+        version: version() of the user at the time when the state was asked for.
         Raises ViewsUnavailable, and Refusal(ledger_not_open) before genesis.
         """
         new = holding(account, contribution, await self._mined_asset())
-        if version != self.version:
+        if version != self.version(account.user_id):
             return new
         known = self._holdings.get(account.user_id)
         if known is None or known.position < new.position:
@@ -135,15 +142,7 @@ class Balances:
             index=int(pulse.index),
             asset_id=asset_id,
             scale=await self._catalogue.mined_scale(),
-            prices=tuple(
-                Price(
-                    market.market_id,
-                    parse_amount(pulse.prices[market.market_id], market.quote_scale),
-                    market.quote_scale,
-                )
-                for market in markets
-                if market.base_asset == asset_id and market.market_id in pulse.prices
-            ),
+            prices=tuple(_prices(pulse, [one for one in markets if one.base_asset == asset_id])),
         )
 
     def publications(
@@ -174,3 +173,13 @@ class Balances:
                 raise Refusal(RejectionCode.LEDGER_NOT_OPEN, "The ledger has no second yet.")
             self._asset_id = pool.asset_id
         return self._asset_id
+
+
+def _prices(pulse: Pulse, markets: Sequence[MarketView]) -> Iterator[Price]:
+    for market in markets:
+        if market.market_id not in pulse.prices:
+            continue
+        # The catalogue may be of the ledger before, for seconds: no value beats a wrong one.
+        with contextlib.suppress(AmountError):
+            price = parse_amount(pulse.prices[market.market_id], market.quote_scale)
+            yield Price(market.market_id, price, market.quote_scale)

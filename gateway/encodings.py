@@ -4,7 +4,9 @@ Every message exists in both, with the same fields. Publications arrive from the
 a message that contains one is transcoded once for all who want MessagePack.
 """
 
+import contextlib
 import enum
+from collections.abc import Iterator
 
 import msgspec
 
@@ -54,16 +56,26 @@ def raw(content: bytes, encoding: Encoding) -> msgspec.Raw:
 
 def decode_request(message: str | bytes, encoding: Encoding) -> StreamRequest:
     """Raises msgspec.DecodeError, and UnicodeDecodeError for JSON that is not UTF-8."""
-    if encoding is Encoding.JSON:
-        return _json_request.decode(message)
-    return _msgpack_request.decode(_as_bytes(message))
+    with _bounded_depth():
+        if encoding is Encoding.JSON:
+            return _json_request.decode(message)
+        return _msgpack_request.decode(_as_bytes(message))
 
 
 def decode_head(message: str | bytes, encoding: Encoding) -> Head:
     """Raises as decode_request does."""
-    if encoding is Encoding.JSON:
-        return _json_head.decode(message)
-    return _msgpack_head.decode(_as_bytes(message))
+    with _bounded_depth():
+        if encoding is Encoding.JSON:
+            return _json_head.decode(message)
+        return _msgpack_head.decode(_as_bytes(message))
+
+
+@contextlib.contextmanager
+def _bounded_depth() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as exc:
+        raise msgspec.DecodeError("nested too deeply") from exc
 
 
 def _as_bytes(message: str | bytes) -> bytes:

@@ -242,7 +242,8 @@ class FeedReader:
         changed = _account_publication(fields[b"data"])
         if is_balance_wanted:
             balances = self._snapshots.balances
-            await balances.note(changed.account, changed.contribution, balances.version)
+            version = balances.version(changed.account.user_id)
+            await balances.note(changed.account, changed.contribution, version)
         if not is_wanted:
             return None
         content = await self._snapshots.account(

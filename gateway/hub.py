@@ -82,6 +82,9 @@ class _Audience:
         self.live.pop(subscriber, None)
         self.ahead.pop(subscriber, None)
         self.joining.pop(subscriber, None)
+        if not self.joining:
+            # Nobody awaits the read under way: it lapses, or the next to join would wait for it.
+            self.ticket, self.held = None, []
 
 
 class Hub:

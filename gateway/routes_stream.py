@@ -70,7 +70,10 @@ LIMITS = StreamLimits(
 
 
 class Stream:
-    """The connections of one process, and the hub, the pump and the feeds that they share."""
+    """The connections of one process, and the hub, the pump and the feeds that they share.
+
+    To be made in the loop that it runs in.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,8 @@ class Stream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self._emptied = asyncio.Event()
+        # Done, with an exception, once a part of this ended that should not: nothing works then.
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hellos = [encoded(_hello(None), encoding) for encoding in Encoding]
         figures = resources.metrics.stream
         figures.connections = lambda: len(self._connections)
@@ -146,7 +151,6 @@ class Stream:
                 reconnect_within_ms=int(max(seconds, RECONNECT_SECONDS) * 1_000),
             )
         )
-        await self._pump.settled()
         await self._close_all(seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS_MAX):
@@ -222,7 +226,7 @@ class Stream:
 
     def _tell_all(self, message: ServerMessage) -> None:
         told = [encoded(message, encoding) for encoding in Encoding]
-        for connection in self._connections:
+        for connection in list(self._connections):
             connection.push(told[connection.encoding])
 
     async def _close_all(self, seconds: float) -> None:
@@ -235,7 +239,13 @@ class Stream:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end_of_work)
+
+    def _end_of_work(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None and not self.failed.done():
+            self.failed.set_exception(fault)
 
     async def _look_for_markets(self) -> None:
         with contextlib.suppress(ViewsUnavailable):

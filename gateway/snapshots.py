@@ -78,7 +78,8 @@ class SnapshotReader:
 
         One whose assets are not known yet is as if nothing were written. Raises as read does.
         """
-        version, asked = self.balances.version, [channel.user_id for channel in channels]
+        asked = [channel.user_id for channel in channels]
+        versions = [self.balances.version(user_id) for user_id in asked]
         states = await self._views.accounts(asked)
         pulse, moment = UNREADABLE, None
         if any(channel.kind is Kind.BALANCE for channel in channels):
@@ -86,7 +87,7 @@ class SnapshotReader:
             has_pulse = pulse.content != NOTHING
             moment = await self.balances.moment(pulse.content) if has_pulse else None
         found = []
-        for channel, state in zip(channels, states, strict=True):
+        for channel, state, version in zip(channels, states, versions, strict=True):
             try:
                 if channel.kind is Kind.BALANCE:
                     held = await self.balances.note(state.account, state.contribution, version)

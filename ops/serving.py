@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import uvicorn
@@ -135,6 +135,7 @@ async def serve(
     """Serve until `stop`; ready once Redis and the engine have answered, a stream with markets.
 
     Then streams are told to reconnect elsewhere, requests under way get GRACE_SECONDS to end.
+    Raises what ended a part of the stream that should never end, in the same orderly way.
     """
     notifier = Notifier(config.notify_socket)
     async with contextlib.AsyncExitStack() as stack:
@@ -162,7 +163,8 @@ async def serve(
         ]
         announcing = asyncio.create_task(_announce(resources, servers, listeners, notifier))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [*running, stopping, stream.failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         notifier.stopping()
         announcing.cancel()
         for server, listener in zip(servers, listeners, strict=True):
@@ -173,6 +175,8 @@ async def serve(
             server.should_exit = True
         await asyncio.gather(*running)
         stopping.cancel()
+        if stream.failed.done():
+            stream.failed.result()
 
 
 def _resources(config: Config, engine: EngineClient, history: DeepHistory | None) -> Resources:

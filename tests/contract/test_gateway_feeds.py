@@ -332,12 +332,14 @@ def test_a_read_that_began_before_a_new_beginning_is_not_remembered(view_redis: 
         made.fund("maker")
         await made.poll()
         balances = Balances(made.views, made.catalogue)
-        state, version = await made.views.account("maker"), balances.version
+        state, version = await made.views.account("maker"), balances.version("maker")
         partition = private_channel(Kind.ACCOUNT, "maker").feed.partition
         balances.forget(partition)
         await balances.note(state.account, state.contribution, version)
         assert balances.is_empty()
-        await balances.note(state.account, state.contribution, balances.version)
+        version = balances.version("maker")
+        balances.forget((partition + 1) % 4)
+        await balances.note(state.account, state.contribution, version)
         balances.forget((partition + 1) % 4)
         assert not balances.is_empty()
         balances.forget(partition)
@@ -377,7 +379,8 @@ def test_the_newer_position_wins(view_redis: str) -> None:
         newer = await made.views.account("maker")
         balances = made.snapshots.balances
         for state in (newer, older):
-            held = await balances.note(state.account, state.contribution, balances.version)
+            version = balances.version("maker")
+            held = await balances.note(state.account, state.contribution, version)
             assert held.owned_minor == 10**12 + 1
 
     run(view_redis, story)
@@ -430,6 +433,7 @@ def test_a_reader_ends_when_cancelled_although_the_driver_swallows_it(view_redis
         before = made.settled
         running.cancel()
         await asyncio.wait([running], timeout=line.DEADLINE_SECONDS)
+        made.swallows = False
         assert running.done()
         assert made.settled == before
 

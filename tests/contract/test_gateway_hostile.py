@@ -224,14 +224,12 @@ def test_each_attack_ends_with_its_code_and_harms_nobody(view_redis: str, tmp_pa
     run(view_redis, tmp_path, story)
 
 
-def test_endless_heads_are_refused(view_redis: str, tmp_path: Path) -> None:
+def test_endless_head_is_refused(view_redis: str, tmp_path: Path) -> None:
     async def story(line: Line) -> None:
         async with witness(line) as sees:
-            async with bare(port_of(line), "/" + "x" * 40_000, awaits_acceptance=False) as client:
-                assert (await client.read_to_end()).startswith(b"HTTP/1.1 431 ")
-            endless = "".join(f"X-{number}: y\r\n" for number in range(20_000))
+            endless = "".join(f"X-{number}: y\r\n" for number in range(200_000))
             attacked = bare(port_of(line), PATH, awaits_acceptance=False, fields=endless)
-            with contextlib.suppress(ConnectionError):  # while it is still writing
+            with contextlib.suppress(ConnectionError):  # it is refused while it still writes
                 async with attacked as client:
                     assert (await client.read_to_end())[:13] in (b"", b"HTTP/1.1 431 ")
             await trade(line, 2)

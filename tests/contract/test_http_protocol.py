@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,11 +16,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from gateway import http_protocol
-from gateway.http_protocol import HEAD_BYTES_MAX, HttpProtocol
+from gateway import frames, http_protocol
+from gateway.http_protocol import HEAD_BYTES_MAX, HEAD_SECONDS_MAX, HttpProtocol
 from gateway.stream_protocol import StreamProtocol
 from tests.fixtures._served_protocol import DEADLINE_SECONDS, until
 
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 START = b"GET / HTTP/1.1\r\nHost: here\r\n"
 WHOLE = START + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -145,3 +147,10 @@ def test_websocket_outlives_the_deadline_of_its_head(monkeypatch: pytest.MonkeyP
             assert await ws.recv() == "still here"
 
     run(story)
+
+
+def test_documented_limits_are_the_real_ones() -> None:
+    told = PROTOCOL.read_text(encoding="utf-8")
+    head = f"longer than {HEAD_BYTES_MAX >> 10} KiB is answered 431, not complete after"
+    assert f"{head} {HEAD_SECONDS_MAX:.0f} s 408" in told
+    assert f"of one message | {frames.FRAGMENTS_MAX:,} | closed with {frames.TOO_BIG} |" in told

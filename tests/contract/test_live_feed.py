@@ -14,12 +14,12 @@ from ops.live import feed
 from ops.live.feed import Reader, follow_stream
 from ops.live.picture import Picture
 from ops.stream.following import Change
-from schemas.commands import OpenMarket, PlaceOrder
+from schemas.commands import OpenMarket
 from tests.fixtures._gateway_line import Line, running_line
 from tests.fixtures._stream_gateway import until
+from tests.fixtures._traded_line import MARKET, place
 
 pytestmark = pytest.mark.services
-MARKET = "DUR-CNY"
 
 
 def config_of(line: Line) -> Config:
@@ -30,18 +30,8 @@ def config_of(line: Line) -> Config:
 
 
 async def trade(line: Line, number: int) -> None:
-    for user_id, side in (("maker", "sell"), ("taker", "buy")):
-        line.engine.accept(
-            PlaceOrder(
-                user_id=user_id,
-                client_order_id=f"{user_id}-{number}",
-                market_id=MARKET,
-                side=side,  # type: ignore[arg-type]  # literals above
-                order_type="limit",
-                price_minor=10**8 + number * 10**4,
-                quantity_minor=10**8,
-            )
-        )
+    place(line, "maker", "sell", number)
+    place(line, "taker", "buy", number)
     line.engine.pass_seconds(1)
     await line.views.project()
 

@@ -1,13 +1,9 @@
-"""StreamClient and `durian watch` against the real gateway, Redis and folds."""
+"""StreamClient against the real gateway, Redis and folds."""
 
 import asyncio
-import contextlib
-import json
-import os
+import itertools
 import random
-import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +16,12 @@ from ops.stream.balance import BalanceClock
 from ops.stream.client import StreamClient
 from ops.stream.codec import Encoding
 from ops.stream.following import Change
-from schemas.commands import PlaceOrder, SettleAccrual
-from schemas.events import Side
+from schemas.commands import SettleAccrual
 from schemas.wire import Since
-from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, running_line
+from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line
+from tests.fixtures._traded_line import MARKET, place, run, some_seconds
 
 pytestmark = pytest.mark.services
-ROOT = Path(__file__).parents[2]
-MARKET = "DUR-CNY"
 CHANNELS = (
     *("pulse", "mining", "account", "balance"),
     *(f"{kind}.{MARKET}" for kind in ("ticker", "trades", "depth", "burns")),
@@ -36,41 +30,6 @@ CHANNELS = (
 # Snapshots of the pool and of a balance know more than the last publication: the pool is published
 # once a minute, a balance once a second, and both may change meanwhile.
 COMPARABLE = tuple(channel for channel in CHANNELS if channel not in ("mining", "balance"))
-Story = Callable[[Line], Awaitable[None]]
-
-
-def run(view_redis: str, directory: Path, story: Story) -> None:
-    async def told() -> None:
-        async with running_line(view_redis, directory, ("stream",)) as line:
-            line.fund("maker", "taker")
-            await line.views.project()
-            await story(line)
-
-    asyncio.run(told())
-
-
-def place(line: Line, user_id: str, side: Side, number: int, *, price: int = 0) -> None:
-    line.engine.accept(
-        PlaceOrder(
-            user_id=user_id,
-            client_order_id=f"{user_id}-{number}",
-            market_id=MARKET,
-            side=side,
-            order_type="limit",
-            price_minor=10**8 + (price or number) * 10**4,
-            quantity_minor=10**8,
-        )
-    )
-
-
-async def some_seconds(line: Line, first: int, count: int) -> None:
-    """In each a trade and an order that rests; candles close on the way."""
-    for number in range(first, first + count):
-        place(line, "maker", "sell", number)
-        place(line, "taker", "buy", number)
-        place(line, "maker", "sell", 10_000 + number, price=5_000 + number % 7)
-        line.engine.pass_seconds(20)
-        await line.views.project()
 
 
 def client_of(line: Line, user_id: str = "maker", **options: Any) -> StreamClient:
@@ -96,11 +55,13 @@ async def all_known(client: StreamClient, *channels: str) -> None:
         await until(client, lambda change: change.kind in ("snapshot", "recovered"))
 
 
-async def same_as_a_fresh_client(line: Line, client: StreamClient) -> None:
+async def same_as_a_fresh_client(
+    line: Line, client: StreamClient, channels: Sequence[str] = COMPARABLE
+) -> None:
     async with client_of(line) as fresh:
-        await fresh.subscribe(*COMPARABLE)
-        await all_known(fresh, *COMPARABLE)
-    for channel in COMPARABLE:
+        await fresh.subscribe(*channels)
+        await all_known(fresh, *channels)
+    for channel in channels:
         await reach(client, channel, fresh.position(channel))
         assert client.state(channel) == fresh.state(channel), channel
 
@@ -117,6 +78,33 @@ def test_a_state_that_was_merged_equals_a_fresh_snapshot(
             await same_as_a_fresh_client(line, client)
             assert client.counts.holes == 0
             assert client.counts.publications > 60
+
+    run(view_redis, tmp_path, story)
+
+
+def test_a_state_that_came_back_to_what_was_published_is_sent_whole_after_a_snapshot(
+    view_redis: str, tmp_path: Path
+) -> None:
+    """The snapshot shows a price that was never published, and the next one is the old one."""
+
+    async def story(line: Line) -> None:
+        channels, numbers = (f"ticker.{MARKET}", f"kline.{MARKET}.1m"), itertools.count(1)
+
+        async def trade_at(price: int, *, seconds: int) -> None:
+            number = next(numbers)
+            place(line, "maker", "sell", number, price=price)
+            place(line, "taker", "buy", number, price=price)
+            line.engine.pass_seconds(seconds)
+            await line.views.project()
+
+        await trade_at(1, seconds=1)
+        for _ in range(4):
+            await trade_at(7, seconds=0)
+            async with client_of(line) as client:
+                await client.subscribe(*channels)
+                await all_known(client, *channels)
+                await trade_at(1, seconds=1)
+                await same_as_a_fresh_client(line, client, channels)
 
     run(view_redis, tmp_path, story)
 
@@ -269,126 +257,5 @@ def test_a_client_moves_from_a_gateway_that_drains_to_the_next(
             line.stop.set()
             lost = await until(client, lambda change: change.kind == "lost")
             assert lost.data == "going_away"
-
-    run(view_redis, tmp_path, story)
-
-
-class Watching:
-    """A `durian watch` of its own process."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    async def start(
-        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE
-    ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ops", "watch", "--url", self._line.urls["stream"]),
-            *arguments,
-            cwd=ROOT,
-            env={**os.environ, "TERM": "xterm-256color"},
-            stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def finish(self, *arguments: str) -> tuple[int | None, list[str], str]:
-        """Exit code, lines of standard output, standard error."""
-        process = await self.start(*arguments)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            out, err = await process.communicate()
-        return process.returncode, out.decode().splitlines(), err.decode()
-
-
-@contextlib.asynccontextmanager
-async def passing_seconds(line: Line) -> AsyncIterator[None]:
-    """Seconds of the ledger go by inside the block, faster than real ones."""
-
-    async def pass_on() -> None:
-        while True:
-            line.engine.pass_seconds(1)
-            await line.views.project()
-            await asyncio.sleep(0.05)
-
-    passing = asyncio.create_task(pass_on())
-    try:
-        yield
-    finally:
-        passing.cancel()
-        await asyncio.gather(passing, return_exceptions=True)
-
-
-def test_watch_prints_changes_and_the_local_balance(view_redis: str, tmp_path: Path) -> None:
-    async def story(line: Line) -> None:
-        await some_seconds(line, 1, 1)
-        watching, token = Watching(line), line.token("taker")
-        asked = ("pulse", "account", f"depth.{MARKET}", "--token", token, "--count", "9")
-        async with passing_seconds(line):
-            code, lines, err = await watching.finish(*asked)
-            assert (code, err, len(lines)) == (0, "", 9)
-            for word in ("reward", "taker CNY", f"depth.{MARKET}", "(balance)", f"{MARKET} 1.0001"):
-                assert any(word in each for each in lines), (word, lines)
-            code, lines, err = await watching.finish(*asked, "--json", "--encoding", "msgpack")
-            served = await watching.finish("balance", "--token", token, "--count", "1", "--json")
-        assert (code, err, served[0]) == (0, "", 0)
-        shown = [json.loads(each) for each in lines]
-        channels = {each["channel"] for each in shown}
-        assert channels == {"pulse", "account", f"depth.{MARKET}", "balance"}
-        assert {each["kind"] for each in shown} == {"snapshot", "publication", "computed"}
-        computed = next(each["data"] for each in shown if each["kind"] == "computed")
-        balance = json.loads(served[1][0])["data"]
-        assert computed.keys() == balance.keys()
-        assert computed["amount"] < balance["amount"]
-        assert balance["values"].keys() == {MARKET}
-
-    run(view_redis, tmp_path, story)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (("account",), 2, "channel account is private: say whose with --user"),
-        (("nothing",), 2, "refuses nothing"),
-        (("balance", "--token", "nonsense"), 2, "refuses us"),
-        (("balance", "--user", "alice", "--token", "x"), 2, "exclude each other"),
-        (("balance", "--user", "alice", "--data", "/nowhere"), 2, "no key to sign with"),
-    ],
-)
-def test_watch_says_what_is_wrong_with_what_was_asked(
-    view_redis: str, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
-) -> None:
-    async def story(line: Line) -> None:
-        ended, lines, err = await Watching(line).finish(*arguments)
-        assert (ended, lines) == (code, [])
-        assert said in err
-
-    run(view_redis, tmp_path, story)
-
-
-def test_watch_ends_cleanly_when_it_is_interrupted(view_redis: str, tmp_path: Path) -> None:
-    async def story(line: Line) -> None:
-        process = await Watching(line).start("pulse")
-        assert process.stdout is not None
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            assert b"pulse" in await process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-            _, err = await process.communicate()
-        assert (process.returncode, err) == (0, b"")
-
-    run(view_redis, tmp_path, story)
-
-
-def test_watch_is_coloured_on_a_terminal(view_redis: str, tmp_path: Path) -> None:
-    async def story(line: Line) -> None:
-        terminal, its_end = os.openpty()
-        try:
-            process = await Watching(line).start("mining", "--count", "1", stdout=its_end)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                assert await process.wait() == 0
-            shown = os.read(terminal, 4_096)
-        finally:
-            os.close(terminal)
-            os.close(its_end)
-        assert b"\x1b[" in shown
-        assert shown.count(b"\n") == 1
 
     run(view_redis, tmp_path, story)

@@ -19,6 +19,7 @@ from websockets.typing import Origin, Subprotocol
 from gateway.close_codes import CloseCode
 from gateway.routes_stream import LIMITS
 from ops.serving import bind, serve
+from schemas.views import FIRST_GENERATION, HOME_DB, MINING, feed_key, stored_key
 from schemas.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ServerMessages, Snapshot
 from tests.fixtures._gateway_line import (
     DEADLINE_SECONDS,
@@ -238,6 +239,23 @@ def test_clients_are_told_when_the_views_are_away_and_back(view_redis: str, tmp_
             assert (await figures(line))["durian_stream_stale"] == 0
 
     run(view_redis, tmp_path, story)
+
+
+def test_what_nobody_foresaw_ends_the_process_and_clients_go_elsewhere(
+    view_redis: str, tmp_path: Path
+) -> None:
+    """A gateway that reads no feed any more must not look well."""
+
+    async def story(line: Line) -> None:
+        async with connect(line.urls["stream"]) as ws:
+            await receive(ws, "hello")
+            feed = stored_key(MINING, FIRST_GENERATION, feed_key(MINING, 0))
+            with redis.Redis.from_url(view_redis, db=HOME_DB[MINING]) as client:
+                client.xadd(feed, {"what": "no gateway can read"})
+            assert await close_code(ws) == CloseCode.GOING_AWAY
+
+    with pytest.raises(KeyError):
+        run(view_redis, tmp_path, story)
 
 
 def test_figures_count_what_happens(view_redis: str, tmp_path: Path) -> None:

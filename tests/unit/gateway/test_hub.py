@@ -92,6 +92,25 @@ def test_a_read_for_somebody_who_left_does_not_serve_the_next() -> None:
     assert second.seen() == [("snapshot", 2)]
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_read_that_nobody_awaits_any_more_keeps_nobody_waiting(comes_back: bool) -> None:
+    """Others stay on the channel meanwhile, so that it is not forgotten with its read."""
+    told, stays, leaves, late = desk(*trades(1)), Reader(), Reader(), Reader()
+    told.hub.join(stays, channel(TRADES), None)
+    assert told.answer(1)
+    told.deliver(*trades(2))
+    told.hub.join(leaves, channel(TRADES), None)
+    (_, ticket) = told.asked[-1]
+    if comes_back:
+        told.hub.join(leaves, channel(TRADES), Since(epoch="e", offset=2))
+    else:
+        told.hub.leave(leaves, TRADES)
+    assert not told.hub.is_awaited(TRADES, ticket)
+    told.hub.join(late, channel(TRADES), None)
+    assert told.answer(2)
+    assert late.seen() == [("snapshot", 2)]
+
+
 def test_resume_from_history_needs_no_read() -> None:
     told, reader = desk(*trades(1, 2, 3, 4)), Reader()
     told.hub.join(reader, channel(TRADES), Since(epoch="e", offset=2))

@@ -167,6 +167,7 @@ def test_ping_is_answered_with_its_id() -> None:
         (b'{"op":"subscribe","id":3,"channels":[7]}', WireCode.INVALID_MESSAGE, 3),
         (b'{"id":3}', WireCode.INVALID_MESSAGE, 3),
         (b'{"op":"fly","id":3}', WireCode.UNKNOWN_OP, 3),
+        (b'{"op":"ping","x":' + b"[" * 9_000, WireCode.INVALID_MESSAGE, None),
     ],
 )
 def test_what_cannot_be_read_is_answered(message: bytes, code: str, request_id: int | None) -> None:
