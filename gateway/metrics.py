@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from gateway.stream_figures import StreamFigures
+from gateway.stream.figures import StreamFigures
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 ANSWER_SECONDS = (

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from gateway.errors import status_of
-from gateway.stream_document import encoded_document
+from gateway.stream.document import encoded_document
 from schemas import publications
 from schemas.commands import LedgerCommand
 from schemas.events import EVENT_TYPES, AssetSpec, Event, LedgerEvent, MarketRules

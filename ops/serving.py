@@ -24,10 +24,10 @@ from gateway.http_protocol import HttpProtocol
 from gateway.metrics import GatewayMetrics
 from gateway.ports import DeepHistory, Resources
 from gateway.routes_health import OK, dependencies
-from gateway.routes_stream import Stream, create_stream_app
 from gateway.services import HTTP_SERVICES, HttpService, create_app
-from gateway.session import MESSAGE_BYTES_MAX
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream.protocol import StreamProtocol
+from gateway.stream.routes import Stream, create_stream_app
+from gateway.stream.session import MESSAGE_BYTES_MAX
 from gateway.views import Views
 from ops.config import Config, require
 from ops.errors import ServerUnavailable, UsageError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.encodings import SUBPROTOCOLS, Encoding
+from gateway.stream.encodings import SUBPROTOCOLS, Encoding
 from ops.bench import gateway_frames as frames
 from ops.bench.gateway_frames import Seen
 from ops.bench.gateway_meters import (

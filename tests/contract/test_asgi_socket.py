@@ -1,4 +1,4 @@
-"""gateway.asgi_socket under real uvicorn: handshakes, and connections that nobody detaches."""
+"""gateway.stream.asgi_socket under real uvicorn: handshakes, and connections nobody detaches."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from gateway import asgi_socket, frames
-from gateway.asgi_socket import EXTENSION
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream import asgi_socket, frames
+from gateway.stream.asgi_socket import EXTENSION
+from gateway.stream.protocol import StreamProtocol
 from tests.fixtures._bare_client import bare, masked
 from tests.fixtures._served_protocol import App, Served, close_of, run, until
 

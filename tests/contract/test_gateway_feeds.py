@@ -1,4 +1,4 @@
-"""gateway.feeds, .snapshots and .balances over a real Redis and real folds, without sockets."""
+"""gateway.stream.feeds, .snapshots and .balances over real Redis and folds, without sockets."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from gateway.balances import Balances
 from gateway.catalogue import Catalogue
-from gateway.channels import Channel, FeedId, Kind, balance_key, private_channel
-from gateway.feeds import FEEDS_BY_HOME, FeedReader
-from gateway.snapshots import SnapshotDesk, SnapshotReader
+from gateway.stream.balances import Balances
+from gateway.stream.channels import Channel, FeedId, Kind, balance_key, private_channel
+from gateway.stream.feeds import FEEDS_BY_HOME, FeedReader
+from gateway.stream.snapshots import SnapshotDesk, SnapshotReader
 from gateway.views import Views
 from schemas.commands import DepositFunds, GrantContribution, PlaceOrder
 from schemas.events import Side

@@ -17,9 +17,10 @@ import pytest
 import uvloop
 from websockets.asyncio.client import connect
 
-from gateway import connection, frames, stream_protocol
-from gateway.close_codes import CloseCode
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream import connection, frames
+from gateway.stream import protocol as stream_protocol
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.protocol import StreamProtocol
 from schemas.commands import PlaceOrder
 from schemas.events import Side
 from tests.fixtures._bare_client import BareClient, bare, masked

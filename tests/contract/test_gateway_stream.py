@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from gateway.close_codes import CloseCode
+from gateway.stream.close_codes import CloseCode
 from schemas.commands import OpenMarket, PlaceOrder
 from schemas.events import Side
 from schemas.views import HOME_DB

@@ -16,9 +16,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from gateway import frames, http_protocol
+from gateway import http_protocol
 from gateway.http_protocol import HEAD_BYTES_MAX, HEAD_SECONDS_MAX, HttpProtocol
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream import frames
+from gateway.stream.protocol import StreamProtocol
 from tests.fixtures._served_protocol import DEADLINE_SECONDS, until
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from gateway.close_codes import CloseCode
+from gateway.stream.close_codes import CloseCode
 from ops.config import Config
 from ops.errors import ServerUnavailable
 from ops.live import feed

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
-from gateway import connection
+from gateway.stream import connection
 from ops.serving import SERVICE_NAMES, ServiceName
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
 from tests.fixtures.nginx_front import Front, free_ports, fronted

@@ -14,11 +14,19 @@ from starlette.testclient import TestClient
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway import routes_documents, routes_stream, stream_examples
-from gateway.channels import PRIVATE_KINDS, TRAITS, Kind, Offsets
-from gateway.close_codes import CloseCode
-from gateway.stream_channels import CHANNELS
-from gateway.stream_document import CLOSING, document, encoded_document
+from gateway.stream import (
+    document_examples as stream_examples,
+)
+from gateway.stream import (
+    routes as routes_stream,
+)
+from gateway.stream import (
+    routes_documents,
+)
+from gateway.stream.channels import PRIVATE_KINDS, TRAITS, Kind, Offsets
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.document import CLOSING, document, encoded_document
+from gateway.stream.document_channels import CHANNELS
 from schemas.commands import PlaceOrder
 from schemas.wire import ServerMessages, StreamRequest
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, running_line, send

@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from gateway.close_codes import CloseCode
-from gateway.routes_stream import LIMITS
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.routes import LIMITS
 from ops.serving import bind, serve
 from schemas.views import FIRST_GENERATION, HOME_DB, MINING, feed_key, stored_key
 from schemas.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ServerMessages, Snapshot

@@ -1,4 +1,4 @@
-"""gateway.stream_protocol under real uvicorn and uvloop: the websockets client and bare sockets."""
+"""gateway.stream.protocol under real uvicorn and uvloop: the websockets client and bare sockets."""
 
 import asyncio
 import gc
@@ -9,9 +9,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from gateway import frames, stream_protocol
-from gateway.asgi_socket import AsgiSocket
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream import frames
+from gateway.stream import protocol as stream_protocol
+from gateway.stream.asgi_socket import AsgiSocket
+from gateway.stream.protocol import StreamProtocol
 from tests.fixtures._bare_client import bare, masked
 from tests.fixtures._served_protocol import MESSAGE_BYTES_MAX, Served, close_of, run, until
 

@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import connection
-from gateway.channels import TRAITS, Kind
-from gateway.close_codes import CloseCode
-from gateway.encodings import Encoding, decode_request, encoded, raw
-from gateway.history import HISTORY_MAX
 from gateway.requests import BODY_BYTES_MAX
-from gateway.routes_stream import LIMITS
-from gateway.stream_channels import CHANNELS
-from gateway.stream_document import PROTOCOL_CLOSING
-from gateway.stream_examples import ANSWERS, REQUESTS, SHOWN
+from gateway.stream import connection
+from gateway.stream.channels import TRAITS, Kind
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.document import PROTOCOL_CLOSING
+from gateway.stream.document_channels import CHANNELS
+from gateway.stream.document_examples import ANSWERS, REQUESTS, SHOWN
+from gateway.stream.encodings import Encoding, decode_request, encoded, raw
+from gateway.stream.history import HISTORY_MAX
+from gateway.stream.routes import LIMITS
 from schemas.accrual import FRACTION_MASK, accrued_minor, entitlement
 from schemas.amounts import format_amount, parse_amount
 from schemas.publications import Account, BalanceNow, Depth, DepthChange, Pulse

@@ -1,4 +1,4 @@
-"""gateway.frames against the websockets library: valid, mutated and random streams, cut anywhere.
+"""gateway.stream.frames against websockets: valid, mutated and random streams, cut anywhere.
 
 The library is the oracle. Two of its differences are meant, and told apart below: it accepts sizes
 that are not minimal, and refuses a Close within a message that is still to be continued.
@@ -12,8 +12,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
-from gateway import frames
-from gateway.frames import Close, Event, Fault, FrameParser, Ping, Pong
+from gateway.stream import frames
+from gateway.stream.frames import Close, Event, Fault, FrameParser, Ping, Pong
 
 # Whole streams stay below it, so that only a mutated size is too big.
 BYTES_MAX = 1_000

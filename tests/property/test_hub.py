@@ -1,4 +1,4 @@
-"""gateway.hub under random joins, cuts, lag, deliveries and restarts.
+"""gateway.stream.hub under random joins, cuts, lag, deliveries and restarts.
 
 A writer publishes on a channel; Redis is ahead of the feed by what was written but not
 delivered. Whatever happens, each reader's merged state is that of the publication it has last, and
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.channels import FeedId
-from gateway.encodings import Encoding
-from gateway.publication import Publication
+from gateway.stream.channels import FeedId
+from gateway.stream.encodings import Encoding
+from gateway.stream.publication import Publication
 from schemas.views import MARKET
 from schemas.wire import Since
 from tests.fixtures._hub_reader import Desk, Reader, channel, publication

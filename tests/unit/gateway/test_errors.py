@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from gateway.close_codes import CloseCode
 from gateway.errors import problem_response, status_of
 from gateway.rejections import wire_details
+from gateway.stream.close_codes import CloseCode
 from schemas.rejections import Rejection, RejectionCode
 from schemas.wire import Problem, WireCode
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from gateway.frames import BINARY, CLOSE, PING, TEXT, frame
+from gateway.stream.frames import BINARY, CLOSE, PING, TEXT, frame
 from ops.bench import gateway_feed, gateway_frames, gateway_meters
 from ops.bench.gateway import run_gateway
 from ops.bench.gateway_crowd import Crowd

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.routes_stream import DRAIN_SECONDS_MAX
-from gateway.stream_protocol import CLOSE_SECONDS_MAX
+from gateway.stream.protocol import CLOSE_SECONDS_MAX
+from gateway.stream.routes import DRAIN_SECONDS_MAX
 from ops.config import Config, Ports
 from ops.datadir import load_secrets, open_data_dir
 from ops.errors import UsageError

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.auth import Principal
-from gateway.channels import PRIVATE_KINDS, Channel, parse_name
-from gateway.close_codes import CloseCode
-from gateway.encodings import Encoding, decode_head, decode_request
 from gateway.errors import Refusal
+from gateway.stream.channels import PRIVATE_KINDS, Channel, parse_name
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.encodings import Encoding, decode_head, decode_request
 from schemas.wire import (
     Ack,
     Authenticate,

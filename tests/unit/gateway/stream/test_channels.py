@@ -1,8 +1,8 @@
-"""gateway.channels: which names mean what, and to whom."""
+"""gateway.stream.channels: which names mean what, and to whom."""
 
 import pytest
 
-from gateway.channels import (
+from gateway.stream.channels import (
     PRIVATE_KINDS,
     TRAITS,
     Channel,

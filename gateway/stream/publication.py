@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.channels import Channel, Kind, Offsets
-from gateway.encodings import Encoding, encoded, raw
+from gateway.stream.channels import Channel, Kind, Offsets
+from gateway.stream.encodings import Encoding, encoded, raw
 from schemas.wire import Pub
 
 State = dict[str, Any]

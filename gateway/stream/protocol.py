@@ -12,8 +12,8 @@ from typing import Any, Protocol, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway import frames
-from gateway.asgi_socket import AsgiSocket
+from gateway.stream import frames
+from gateway.stream.asgi_socket import AsgiSocket
 
 # uvicorn ends the process' connections; the stream tells its own why beforehand.
 SERVICE_RESTART = 1012

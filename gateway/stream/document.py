@@ -1,7 +1,7 @@
 """The stream as an AsyncAPI 3.0 document, generated from the structs that the wire is made of.
 
 What belongs to no struct (how channels differ, why connections end) is written down once, here and
-in gateway.stream_channels.
+in gateway.stream.document_channels.
 Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
 
@@ -9,9 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.close_codes import RECONNECT_BELOW, CloseCode
-from gateway.stream_channels import CHANNELS, PLACEHOLDERS, ChannelShape
-from gateway.stream_messages import ENCODINGS, Node, message_name, messages, payload_schemas
+from gateway.stream.close_codes import RECONNECT_BELOW, CloseCode
+from gateway.stream.document_channels import CHANNELS, PLACEHOLDERS, ChannelShape
+from gateway.stream.document_messages import (
+    ENCODINGS,
+    Node,
+    message_name,
+    messages,
+    payload_schemas,
+)
 from schemas.views import INTERVAL_SECONDS
 from schemas.wire import (
     STREAM_VERSION,

@@ -1,4 +1,4 @@
-"""gateway.pump: everybody is flushed once a sweep, nobody is always last, and the loop goes on."""
+"""gateway.stream.pump: all are flushed once a sweep, nobody is always last, the loop goes on."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pump import SLICE, Pump
+from gateway.stream.pump import SLICE, Pump
 
 
 class Recorder:

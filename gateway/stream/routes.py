@@ -16,24 +16,25 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from gateway import connection as limits
-from gateway import origins, routes_documents, routes_health
-from gateway.asgi_socket import EXTENSION
-from gateway.close_codes import CloseCode
-from gateway.connection import Connection, Surroundings
-from gateway.encodings import SUBPROTOCOLS, Encoding, encoded
+from gateway import routes_health
 from gateway.errors import Refusal, ViewsUnavailable, exception_handlers, problem_response
-from gateway.feeds import FEEDS_BY_HOME, FeedReader
 from gateway.ports import Resources
-from gateway.pump import Pump
-from gateway.session import (
+from gateway.stream import connection as limits
+from gateway.stream import origins, routes_documents
+from gateway.stream.asgi_socket import EXTENSION
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.connection import Connection, Surroundings
+from gateway.stream.encodings import SUBPROTOCOLS, Encoding, encoded
+from gateway.stream.feeds import FEEDS_BY_HOME, FeedReader
+from gateway.stream.protocol import CLOSE_SECONDS_MAX, StreamProtocol
+from gateway.stream.pump import Pump
+from gateway.stream.session import (
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_SECOND_MAX,
     SUBSCRIPTIONS_MAX,
     Session,
 )
-from gateway.snapshots import SnapshotDesk, SnapshotReader
-from gateway.stream_protocol import CLOSE_SECONDS_MAX, StreamProtocol
+from gateway.stream.snapshots import SnapshotDesk, SnapshotReader
 from gateway.tracing import Correlated
 from schemas.wire import (
     STREAM_VERSION,

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from gateway.catalogue import Catalogue
-from gateway.channels import Kind, balance_key, private_channel
 from gateway.errors import Refusal
-from gateway.publication import Publication
+from gateway.stream.channels import Kind, balance_key, private_channel
+from gateway.stream.publication import Publication
 from gateway.views import Views, partition_of_accounts
 from schemas.accrual import accrued_minor
 from schemas.amounts import AmountError, format_amount, parse_amount

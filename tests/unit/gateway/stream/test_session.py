@@ -1,4 +1,4 @@
-"""gateway.session: every message has one answer, errors change nothing, limits hold."""
+"""gateway.stream.session: every message has one answer, errors change nothing, limits hold."""
 
 import msgspec
 import pytest
@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth import Principal
-from gateway.channels import Kind
-from gateway.close_codes import CloseCode
-from gateway.encodings import Encoding
 from gateway.errors import Refusal
-from gateway.session import (
+from gateway.stream.channels import Kind
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.encodings import Encoding
+from gateway.stream.session import (
     MESSAGES_PER_SECOND_MAX,
     SECOND_NS,
     SUBSCRIPTIONS_MAX,

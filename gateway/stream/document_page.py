@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from gateway.stream_messages import Node
+from gateway.stream.document_messages import Node
 
 STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
@@ -21,7 +21,7 @@ STYLE: Final = (
 
 
 def page(document: Node) -> str:
-    """document: of gateway.stream_document."""
+    """document: of gateway.stream.document."""
     return "".join(_parts(document))
 
 

@@ -1,10 +1,10 @@
-"""gateway.history: what is new, what is missing, and what can be filled in after a cut."""
+"""gateway.stream.history: what is new, what is missing, and what can be filled in after a cut."""
 
 import pytest
 
-from gateway import history
-from gateway.history import History
-from gateway.publication import Publication
+from gateway.stream import history
+from gateway.stream.history import History
+from gateway.stream.publication import Publication
 from tests.fixtures._hub_reader import publication
 
 TRADES, BURNS, DEPTH = "trades.A-B", "burns.A-B", "depth.A-B"

@@ -5,7 +5,7 @@ after a cut.
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from gateway.publication import Publication, State
+from gateway.stream.publication import Publication, State
 
 HISTORY_MAX = 10_000
 

@@ -1,4 +1,4 @@
-"""gateway.connection over the real protocol and hub; only the kernel's socket is made up."""
+"""gateway.stream.connection over the real protocol and hub; only the kernel's socket is made up."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,10 +13,10 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
-from gateway.asgi_socket import EXTENSION
 from gateway.auth import Principal
-from gateway.channels import FeedId, parse_key
-from gateway.connection import (
+from gateway.stream.asgi_socket import EXTENSION
+from gateway.stream.channels import FeedId, parse_key
+from gateway.stream.connection import (
     LAGGING_BYTES,
     PING_SECONDS,
     PONG_SECONDS,
@@ -25,13 +25,13 @@ from gateway.connection import (
     Connection,
     Surroundings,
 )
-from gateway.encodings import Encoding
-from gateway.hub import Hub, SnapshotRead
-from gateway.publication import Publication
-from gateway.pump import Pump
-from gateway.session import Session
-from gateway.stream_figures import StreamFigures
-from gateway.stream_protocol import StreamProtocol
+from gateway.stream.encodings import Encoding
+from gateway.stream.figures import StreamFigures
+from gateway.stream.hub import Hub, SnapshotRead
+from gateway.stream.protocol import StreamProtocol
+from gateway.stream.publication import Publication
+from gateway.stream.pump import Pump
+from gateway.stream.session import Session
 from schemas.views import MARKET, MINING
 
 ALICE = Principal(user_id="alice", role="user", expires_second=1_000)

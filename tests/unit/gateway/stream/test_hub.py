@@ -1,4 +1,4 @@
-"""gateway.hub: whoever joins, whenever, sees a snapshot and then exactly what follows it."""
+"""gateway.stream.hub: whoever joins, whenever, sees a snapshot and then exactly what follows it."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import hub as hub_module
-from gateway.channels import FeedId, Kind, account_key, balance_key
-from gateway.encodings import Encoding
-from gateway.publication import Publication
+from gateway.stream import hub as hub_module
+from gateway.stream.channels import FeedId, Kind, account_key, balance_key
+from gateway.stream.encodings import Encoding
+from gateway.stream.publication import Publication
 from schemas.views import ACCOUNTS, MARKET, MINING
 from schemas.wire import Since
 from tests.fixtures._hub_reader import Desk, Reader, channel, publication

@@ -1,10 +1,10 @@
-"""gateway.frames: what is refused, with which code, and how early; what is held meanwhile."""
+"""gateway.stream.frames: what is refused, with which code, and how early; what is held."""
 
 import pytest
 from websockets.frames import Frame, Opcode
 
-from gateway import frames
-from gateway.frames import Close, Event, Fault, FrameParser, Ping, Pong
+from gateway.stream import frames
+from gateway.stream.frames import Close, Event, Fault, FrameParser, Ping, Pong
 
 BYTES_MAX = 100_000
 KEY = b"\x11\x22\x33\x44"

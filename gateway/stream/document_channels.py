@@ -1,6 +1,7 @@
 """What each channel of the stream carries, for documents: shapes and words, no behaviour.
 
-What the gateway does with a kind of channel is in gateway.channels; a test holds both together.
+What the gateway does with a kind of channel is in gateway.stream.channels; a test holds both
+together.
 """
 
 from types import UnionType

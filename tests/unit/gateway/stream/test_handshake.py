@@ -1,11 +1,11 @@
-"""gateway.handshake: what is a handshake, and what is answered to anything else."""
+"""gateway.stream.handshake: what is a handshake, and what is answered to anything else."""
 
 from collections.abc import Mapping
 
 import pytest
 
-from gateway import handshake
-from gateway.handshake import Refused, Request
+from gateway.stream import handshake
+from gateway.stream.handshake import Refused, Request
 
 # The key and its answer are RFC 6455's own example (section 1.3).
 FIELDS = {

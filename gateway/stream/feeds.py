@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.balances import Moment
-from gateway.channels import (
+from gateway.errors import Refusal, ViewsUnavailable
+from gateway.stream.balances import Moment
+from gateway.stream.channels import (
     PRIVATE_KINDS,
     FeedId,
     Kind,
@@ -23,11 +24,10 @@ from gateway.channels import (
     parse_key,
     private_channel,
 )
-from gateway.errors import Refusal, ViewsUnavailable
-from gateway.history import HISTORY_MAX
-from gateway.hub import Hub
-from gateway.publication import Publication
-from gateway.snapshots import SnapshotReader
+from gateway.stream.history import HISTORY_MAX
+from gateway.stream.hub import Hub
+from gateway.stream.publication import Publication
+from gateway.stream.snapshots import SnapshotReader
 from gateway.views import MOVES_MAX, AccountState, Views, translated
 from schemas import views as keys
 from schemas.records import POSTINGS_PARTITIONS

@@ -1,4 +1,4 @@
-"""gateway.publication: frames made once, states told by what changed."""
+"""gateway.stream.publication: frames made once, states told by what changed."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encodings import Encoding
-from gateway.history import History
-from gateway.publication import Bundle, Publication
+from gateway.stream.encodings import Encoding
+from gateway.stream.history import History
+from gateway.stream.publication import Bundle, Publication
 from tests.fixtures._hub_reader import messages, publication
 
 PULSE = {"second": 7, "index": "10", "reward": "1", "weight_total": "3", "prices": {"A-B": "1"}}

@@ -17,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from gateway import frames, handshake
+from gateway.stream import frames, handshake
 
 log = logging.getLogger("uvicorn.error")
 

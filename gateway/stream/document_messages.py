@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway import stream_examples
-from gateway.stream_channels import CHANNELS, ChannelShape
+from gateway.stream import document_examples as stream_examples
+from gateway.stream.document_channels import CHANNELS, ChannelShape
 from schemas.views import INTERVAL_SECONDS
 from schemas.wire import (
     SUBPROTOCOL_JSON,

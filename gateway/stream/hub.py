@@ -13,10 +13,10 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.channels import Channel, FeedId, Kind, Offsets
-from gateway.encodings import Encoding, encoded, raw
-from gateway.history import HISTORY_MAX, History
-from gateway.publication import Bundle, Publication
+from gateway.stream.channels import Channel, FeedId, Kind, Offsets
+from gateway.stream.encodings import Encoding, encoded, raw
+from gateway.stream.history import HISTORY_MAX, History
+from gateway.stream.publication import Bundle, Publication
 from schemas.wire import Recovered, Since, Snapshot
 
 

@@ -1,4 +1,4 @@
-"""gateway.balances: a second's amount follows from account and pulse, whichever is newer."""
+"""gateway.stream.balances: a second's amount follows from account and pulse, whichever is newer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balances import Holding, Moment, Price, balance_now, holding
+from gateway.stream.balances import Holding, Moment, Price, balance_now, holding
 from schemas.accrual import INDEX_BITS, advance
 from schemas.amounts import parse_amount
 from schemas.views import AccountView, BalanceView, ContributionView

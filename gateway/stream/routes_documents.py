@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.stream_document import document, encoded_document
-from gateway.stream_page import STYLE, page
+from gateway.stream.document import document, encoded_document
+from gateway.stream.document_page import STYLE, page
 
 # Generated pages of other hosts may read the document; there is nothing private in it.
 _HEADERS = {"access-control-allow-origin": "*", "cache-control": "public, max-age=300"}

@@ -13,14 +13,14 @@ from typing import Any, assert_never
 
 import msgspec
 
-from gateway.close_codes import CloseCode
-from gateway.encodings import Encoding, encoded
-from gateway.hub import Hub
-from gateway.publication import Bundle
-from gateway.pump import Pump
-from gateway.session import AskMarkets, Close, Effect, Join, Leave, Reply, Session
-from gateway.stream_figures import StreamFigures
-from gateway.stream_protocol import WRITE_HIGH_BYTES, StreamProtocol
+from gateway.stream.close_codes import CloseCode
+from gateway.stream.encodings import Encoding, encoded
+from gateway.stream.figures import StreamFigures
+from gateway.stream.hub import Hub
+from gateway.stream.protocol import WRITE_HIGH_BYTES, StreamProtocol
+from gateway.stream.publication import Bundle
+from gateway.stream.pump import Pump
+from gateway.stream.session import AskMarkets, Close, Effect, Join, Leave, Reply, Session
 
 # A client with more than this unsent in user space lags, until the protocol says it is writable.
 LAGGING_BYTES = WRITE_HIGH_BYTES

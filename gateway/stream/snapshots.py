@@ -7,12 +7,12 @@ from typing import Any, assert_never
 
 import msgspec
 
-from gateway.balances import Balances, balance_now
 from gateway.candles import candle_span
 from gateway.catalogue import Catalogue
-from gateway.channels import PRIVATE_KINDS, Channel, Kind
 from gateway.errors import Refusal, ViewsUnavailable
-from gateway.hub import Hub, SnapshotRead
+from gateway.stream.balances import Balances, balance_now
+from gateway.stream.channels import PRIVATE_KINDS, Channel, Kind
+from gateway.stream.hub import Hub, SnapshotRead
 from gateway.views import AccountState, Versioned, Views
 from schemas import publications
 from schemas.amounts import format_amount

@@ -1,8 +1,8 @@
-"""gateway.origins: apps without an Origin and pages of the same host may, others must be listed."""
+"""gateway.stream.origins: apps and pages of the same host may, others must be listed."""
 
 import pytest
 
-from gateway.origins import is_allowed
+from gateway.stream.origins import is_allowed
 
 HOST = "stream.example:3025"
 

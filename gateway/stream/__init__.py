@@ -1,0 +1,1 @@
+"""The WebSocket stream: from the feeds in Redis to frames on connections, below ASGI."""
