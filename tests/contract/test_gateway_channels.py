@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from schemas.commands import CancelAllOrders, PlaceOrder, SettleAccrual
+from schemas.commands import CancelAllOrders, SettleAccrual
 from schemas.events import Side
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
+from tests.fixtures._traded_line import MARKET
+from tests.fixtures._traded_line import place as place_order
 
 pytestmark = pytest.mark.services
-MARKET = "DUR-CNY"
 DEPTH = f"depth.{MARKET}"
 # So many publications of 200 levels are several times what buffers take.
 MANY = 100
@@ -32,17 +33,7 @@ def run(view_redis: str, directory: Path, story: Story) -> None:
 
 
 def place(line: Line, number: int, *, user_id: str = "maker", side: Side = "sell") -> None:
-    line.engine.accept(
-        PlaceOrder(
-            user_id=user_id,
-            client_order_id=f"{user_id}-{number}",
-            market_id=MARKET,
-            side=side,
-            order_type="limit",
-            price_minor=10**8 + number * 10**4,
-            quantity_minor=10**8,
-        )
-    )
+    place_order(line, user_id, side, number)
 
 
 async def subscribe(ws: ClientConnection, name: str, **since: object) -> None:

@@ -21,15 +21,14 @@ from gateway.stream import connection, frames
 from gateway.stream import protocol as stream_protocol
 from gateway.stream.close_codes import CloseCode
 from gateway.stream.protocol import StreamProtocol
-from schemas.commands import PlaceOrder
 from schemas.events import Side
 from tests.fixtures._bare_client import BareClient, bare, masked
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
 from tests.fixtures._link_proxy import link
 from tests.fixtures._served_protocol import until
+from tests.fixtures._traded_line import MARKET, place
 
 pytestmark = pytest.mark.services
-MARKET = "DUR-CNY"
 TRADES = f"trades.{MARKET}"
 PATH = "/v1/stream"
 Story = Callable[[Line], Awaitable[None]]
@@ -63,17 +62,7 @@ async def trade(line: Line, count: int) -> None:
     for _ in range(count):
         number = len(line.engine.log)
         for user_id, side in sides:
-            line.engine.accept(
-                PlaceOrder(
-                    user_id=user_id,
-                    client_order_id=f"{user_id}-{number}",
-                    market_id=MARKET,
-                    side=side,
-                    order_type="limit",
-                    price_minor=10**8,
-                    quantity_minor=10**8,
-                )
-            )
+            place(line, user_id, side, number)
         line.engine.pass_seconds(1)
     await line.views.project()
 

@@ -14,15 +14,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.stream.close_codes import CloseCode
-from schemas.commands import OpenMarket, PlaceOrder
-from schemas.events import Side
+from schemas.commands import OpenMarket
 from schemas.views import HOME_DB
 from schemas.wire import SUBPROTOCOL_JSON
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
 from tests.fixtures._live_views import rebuilt
+from tests.fixtures._traded_line import MARKET, place
 
 pytestmark = pytest.mark.services
-MARKET = "DUR-CNY"
 Story = Callable[[Line], Awaitable[None]]
 
 
@@ -36,23 +35,9 @@ def run(view_redis: str, directory: Path, story: Story) -> None:
 
 def trade(line: Line, number: int) -> None:
     """One trade between two funded users, and the second in which it happens."""
-    for user_id, side in (("maker", "sell"), ("taker", "buy")):
-        place(line, user_id, side, number)  # type: ignore[arg-type]  # literals above
+    place(line, "maker", "sell", number)
+    place(line, "taker", "buy", number)
     line.engine.pass_seconds(1)
-
-
-def place(line: Line, user_id: str, side: Side, number: int) -> None:
-    line.engine.accept(
-        PlaceOrder(
-            user_id=user_id,
-            client_order_id=f"{user_id}-{number}",
-            market_id=MARKET,
-            side=side,
-            order_type="limit",
-            price_minor=10**8 + number * 10**4,
-            quantity_minor=10**8,
-        )
-    )
 
 
 async def subscribe(
