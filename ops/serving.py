@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.auth import TokenVerifier
+from gateway.cancelling import end_all
 from gateway.catalogue import Catalogue
 from gateway.engine_client import EngineClient, EngineTimes
 from gateway.errors import ViewsUnavailable
@@ -123,7 +124,7 @@ async def run_services(config: Config, names: Sequence[ServiceName]) -> None:
     _allow_many_files()
     stop = asyncio.Event()
     stop_on_signals(stop.set)
-    await serve(config, bind(config, names), stop)
+    await serve(config, bind(config, names), stop, ready=_settle_memory)
 
 
 async def serve(
@@ -131,11 +132,13 @@ async def serve(
     listeners: Sequence[Listener],
     stop: asyncio.Event,
     times: EngineTimes | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until `stop`; ready once Redis and the engine have answered, a stream with markets.
 
     Then streams are told to reconnect elsewhere, requests under way get GRACE_SECONDS to end.
-    Raises what ended a part of the stream that should never end, in the same orderly way.
+    ready: called when all is. Raises what ended a part of the stream that should never end, in the
+    same orderly way.
     """
     notifier = Notifier(config.notify_socket)
     async with contextlib.AsyncExitStack() as stack:
@@ -161,12 +164,12 @@ async def serve(
             asyncio.create_task(server.serve(sockets=[listener.socket]))
             for server, listener in zip(servers, listeners, strict=True)
         ]
-        announcing = asyncio.create_task(_announce(resources, servers, listeners, notifier))
+        announcing = asyncio.create_task(_announce(resources, servers, listeners, notifier, ready))
         stopping = asyncio.create_task(stop.wait())
         ends: list[asyncio.Future[Any]] = [*running, stopping, stream.failed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         notifier.stopping()
-        announcing.cancel()
+        await end_all([announcing])
         for server, listener in zip(servers, listeners, strict=True):
             if listener.service == "stream":
                 server.stop_accepting()
@@ -227,6 +230,7 @@ async def _announce(
     servers: Sequence[_Server],
     listeners: Sequence[Listener],
     notifier: Notifier,
+    ready: Callable[[], None],
 ) -> None:
     streams = any(listener.service == "stream" for listener in listeners)
     while True:
@@ -241,7 +245,7 @@ async def _announce(
             break
         notifier.status(", ".join(waiting) or "starting")
         await asyncio.sleep(POLL_SECONDS)
-    _settle_memory()
+    ready()
     addresses = ", ".join(f"{listener.service} {listener.port}" for listener in listeners)
     log.info("serving %s", addresses)
     notifier.ready(addresses)

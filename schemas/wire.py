@@ -318,6 +318,7 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", o
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a connection may do. messages_per_second: pings and pongs of the client count as well.
 
+    channels_per_10_seconds: how many may be asked for, those that are asked for again included.
     unread_bytes: how much may wait for a client before it counts as too slow.
     ping_seconds: the gateway pings a client that was silent for so long; pong_seconds: how long it
     waits for a sign of life then.
@@ -326,6 +327,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     message_bytes: int
     messages_per_second: int
     subscriptions: int
+    channels_per_10_seconds: int
     unread_bytes: int
     ping_seconds: int
     pong_seconds: int

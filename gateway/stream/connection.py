@@ -28,8 +28,8 @@ UNREAD_BYTES_MAX = 1 << 20
 STALLED_SECONDS_MAX = 10
 PING_SECONDS = 25
 PONG_SECONDS = 20
-# While the markets are read again for one message, so many others of the client may wait.
-WAITING_MESSAGES_MAX = 100
+# While the markets are read again for one message, so much of what the client says may wait.
+WAITING_BYTES_MAX = 64 * 1024
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,15 +98,15 @@ class Connection:
         if self._code is not None:
             return
         self._around.figures.messages_in += 1
+        self.controlled()
         if self._looking is not None:
             self._wait_for_markets(message)
-            return
-        self._carry_out(self._session.receive(message, _now_ns()))
-        self.flush()
+        else:
+            self._answer(message)
 
     def controlled(self) -> None:
         if self._code is None:
-            self._carry_out(self._session.control(_now_ns()))
+            self._carry_out(self._session.count(_now_ns()))
 
     def writable(self) -> None:
         """The client has read on: give it the newest of what it was spared."""
@@ -118,7 +118,7 @@ class Connection:
     def ended(self, code: int) -> None:
         self._leave_all()
         self._pending.clear()
-        self._around.figures.closed(code if self._code is None else self._code)
+        self._around.figures.closed(code, by_gateway=self._code)
         self._around.ended(self)
 
     # --- what the hub has for it
@@ -153,7 +153,11 @@ class Connection:
         self._skipped.discard(key)
 
     def room(self) -> int:
-        return UNREAD_BYTES_MAX - self._pending_bytes - self._protocol.buffered()
+        return UNREAD_BYTES_MAX - self.unread()
+
+    def unread(self) -> int:
+        """Bytes that wait for the client in user space."""
+        return self._pending_bytes + self._protocol.buffered()
 
     def flush(self) -> None:
         """Hand all that is pending to the transport, in one write."""
@@ -245,15 +249,22 @@ class Connection:
             return
         self._carry_out(self._session.subscribe_again(asked.request))
         while waiting and self._looking is None:
-            self.received(waiting.popleft())
+            self._answer(waiting.popleft())
         if self._looking is not None:
             self._looking.extend(waiting)
+        self.flush()
+
+    def _answer(self, message: str | bytes) -> None:
+        if self._code is not None:
+            return
+        self._is_due = True  # flushed right here: no need to bother the pump
+        self._carry_out(self._session.receive(message))
         self.flush()
 
     def _wait_for_markets(self, message: str | bytes) -> None:
         assert self._looking is not None
         self._looking.append(message)
-        if len(self._looking) > WAITING_MESSAGES_MAX:
+        if sum(map(len, self._looking)) > WAITING_BYTES_MAX:
             self.close(CloseCode.TOO_MANY_MESSAGES)
 
     def _forget(self, key: str) -> None:

@@ -48,6 +48,7 @@ LIMITS: Final = StreamLimits(
     message_bytes=16_384,
     messages_per_second=50,
     subscriptions=64,
+    channels_per_10_seconds=128,
     unread_bytes=1_048_576,
     ping_seconds=25,
     pong_seconds=20,

@@ -11,6 +11,8 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+PROTOCOL_CODES = frozenset((*range(1000, 1004), *range(1005, 1013)))
+OTHER = "other"
 SWEEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 
@@ -27,7 +29,7 @@ class StreamFigures(Collector):
         self.skipped = 0
         self.accepted = 0
         self.refused: Counter[str] = Counter()
-        self.closes: Counter[int] = Counter()
+        self.closes: Counter[str] = Counter()
         self.is_stale = False
         self.connections: Callable[[], int] = lambda: 0
         self.subscriptions: Callable[[], Mapping[Any, int]] = dict
@@ -45,8 +47,13 @@ class StreamFigures(Collector):
         self.writes += 1
         self.bytes_out += size
 
-    def closed(self, code: int) -> None:
-        self.closes[code] += 1
+    def closed(self, code: int, *, by_gateway: int | None) -> None:
+        """code: of whoever was first; by_gateway: ours, None if we had no reason of our own."""
+        if by_gateway is not None:
+            self.closes[str(int(by_gateway))] += 1
+        else:
+            # Peers may choose any code: only those of the protocol are worth a series each.
+            self.closes[str(code) if code in PROTOCOL_CODES else OTHER] += 1
 
     def swept(self, seconds: float) -> None:
         self._sweeps.observe(seconds)
@@ -69,7 +76,7 @@ class StreamFigures(Collector):
         yield _labelled(
             "refused", "Handshakes refused, by code", "code", sorted(self.refused.items())
         )
-        closes = [(str(code), count) for code, count in sorted(self.closes.items())]
+        closes = sorted(self.closes.items())
         yield _labelled("closed", "Connections closed, by close code", "code", closes)
 
     def _counts(self) -> list[tuple[str, str, int]]:

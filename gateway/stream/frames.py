@@ -4,6 +4,8 @@ Knows neither handshake nor closing: after a Close or a Fault it looks at nothin
 Whatever a peer sends, no more of it is held than one message, one control frame and one header.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 CONTINUATION = 0
@@ -82,11 +84,14 @@ class FrameParser:
         self._opcode = CONTINUATION
         self._fragments = 0
 
-    def feed(self, data: bytes) -> list[Event]:
-        """What is complete by now, in order; nothing follows a Close or a Fault, ever."""
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """What is complete by now, in order; nothing follows a Close or a Fault, ever.
+
+        To be read to its end, or the parser to be stopped: a peer that has said too much need not
+        have the rest of it parsed.
+        """
         if self._is_over:
-            return []
-        events: list[Event] = []
+            return
         if self._rest:
             data = self._rest + data
         position = 0
@@ -96,22 +101,23 @@ class FrameParser:
                 event = self._event(head, payload)
                 if event is None:
                     continue
-                events.append(event)
                 if head & _OPCODE == CLOSE:
-                    self._end()
-                    return events
+                    self.stop()
+                yield event
+                if self._is_over:
+                    return
         except _Broken as broken:
-            events.append(broken.fault)
-            self._end()
-            return events
+            self.stop()
+            yield broken.fault
+            return
         self._rest = data[position:]
-        return events
 
     def held(self) -> int:
         """Bytes that wait for more of their frame or message."""
         return len(self._rest) + len(self._joined or b"")
 
-    def _end(self) -> None:
+    def stop(self) -> None:
+        """Look at nothing more."""
         self._is_over = True
         self._rest, self._joined = b"", None
 

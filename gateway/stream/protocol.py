@@ -24,6 +24,7 @@ WRITE_LOW_BYTES = 4 * 1024
 CLOSE_SECONDS_MAX = 5.0
 # What a peer may still have had under way when we closed; beyond it, its own Close is not sought.
 LATE_BYTES_MAX = 64 * 1024
+LATE_EVENTS_MAX = 100
 # How long sent bytes may stay unacknowledged, or the peer's window shut: then the kernel gives up.
 TCP_USER_TIMEOUT_MS = 30_000
 
@@ -153,12 +154,17 @@ class StreamProtocol(asyncio.Protocol):
             self._late_bytes += len(data)
             if self._late_bytes > LATE_BYTES_MAX:
                 return
+        late = 0
         for event in self._parser.feed(data):
-            if isinstance(event, str | bytes):
-                if not self.is_closing:
-                    self._endpoint.received(event)
-            else:
+            if self.is_closing:
+                late += 1
+                if late > LATE_EVENTS_MAX:
+                    self._parser.stop()
+                    return
+            if not isinstance(event, str | bytes):
                 self._control(event)
+            elif not self.is_closing:
+                self._endpoint.received(event)
 
     def eof_received(self) -> bool | None:
         # None: the transport closes itself, once everything has been sent.

@@ -35,19 +35,19 @@ class Pump:
         self._due: list[Sender] = []
         self._start = 0
         self._some = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        # Of the sweep that has begun, and of the one after it; a set one is over.
+        self._current, self._next = asyncio.Event(), asyncio.Event()
+        self._current.set()
 
     def add(self, sender: Sender) -> None:
         """Have a sender flushed in the next sweep; to be added once until then."""
         if not self._due:
             self._some.set()
-            self._idle.clear()
         self._due.append(sender)
 
     async def settled(self) -> None:
-        """Wait until everything added so far was flushed."""
-        await self._idle.wait()
+        """Wait until everything added so far was flushed; what others add meanwhile is not."""
+        await (self._next if self._due else self._current).wait()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -56,10 +56,10 @@ class Pump:
             await self._some.wait()
             await asyncio.sleep(self._gather_seconds)
             began = loop.time()
-            while self._due:
-                await self._sweep()
             self._some.clear()
-            self._idle.set()
+            self._current, self._next = self._next, asyncio.Event()
+            await self._sweep()
+            self._current.set()
             self._swept(loop.time() - began)
 
     async def _sweep(self) -> None:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from gateway import routes_health
+from gateway.cancelling import end_all
 from gateway.errors import Refusal, ViewsUnavailable, exception_handlers, problem_response
 from gateway.ports import Resources
 from gateway.stream import connection as limits
@@ -29,6 +30,7 @@ from gateway.stream.feeds import FEEDS_BY_HOME, FeedReader
 from gateway.stream.protocol import CLOSE_SECONDS_MAX, StreamProtocol
 from gateway.stream.pump import Pump
 from gateway.stream.session import (
+    ASKED_CHANNELS_MAX,
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_SECOND_MAX,
     SUBSCRIPTIONS_MAX,
@@ -58,12 +60,14 @@ DRAIN_CLOSES_PER_SECOND = 1_000
 DRAIN_SECONDS_MAX = 15.0
 DRAIN_SLICES_PER_SECOND = 20
 RECONNECT_SECONDS = 2.0
-CANCEL_SECONDS = 0.5
+# Of all connections together, each of which may have limits.UNREAD_BYTES_MAX.
+UNREAD_TOTAL_MAX = 256 << 20
 
 LIMITS = StreamLimits(
     message_bytes=MESSAGE_BYTES_MAX,
     messages_per_second=MESSAGES_PER_SECOND_MAX,
     subscriptions=SUBSCRIPTIONS_MAX,
+    channels_per_10_seconds=ASKED_CHANNELS_MAX,
     unread_bytes=limits.UNREAD_BYTES_MAX,
     ping_seconds=limits.PING_SECONDS,
     pong_seconds=limits.PONG_SECONDS,
@@ -87,7 +91,7 @@ class Stream:
         self._allowed_origins = frozenset(allowed_origins)
         self._connections_max = connections_max
         self._snapshots = SnapshotReader(resources.views, resources.catalogue)
-        self._desk = SnapshotDesk(self._snapshots)
+        self._desk = SnapshotDesk(self._snapshots, self._fail)
         self._connections: dict[Connection, None] = {}
         self._stale_readers: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,7 +136,7 @@ class Stream:
         try:
             yield
         finally:
-            await _end(set(self._tasks))
+            await end_all(self._tasks)
             await self._desk.close()
 
     async def drain(self) -> None:
@@ -244,8 +248,11 @@ class Stream:
 
     def _end_of_work(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        fault = None if task.cancelled() else task.exception()
-        if fault is not None and not self.failed.done():
+        if not task.cancelled() and (fault := task.exception()):
+            self._fail(fault)
+
+    def _fail(self, fault: BaseException) -> None:
+        if not self.failed.done():
             self.failed.set_exception(fault)
 
     async def _look_for_markets(self) -> None:
@@ -263,10 +270,14 @@ class Stream:
             await asyncio.sleep(TICK_SECONDS)
             now_second = self._resources.now_second()
             connections = list(self._connections)
+            unread = 0
             for first in range(0, len(connections), TICK_SLICE):
                 for connection in connections[first : first + TICK_SLICE]:
                     connection.tick(now_second)
+                    unread += connection.unread()
                 await asyncio.sleep(0)
+            if unread > UNREAD_TOTAL_MAX:
+                close_slowest(connections, unread - UNREAD_TOTAL_MAX)
 
 
 def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
@@ -282,12 +293,13 @@ def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
     return Correlated(app)
 
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    # More than once: redis-py swallows a cancellation that arrives together with an answer.
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+def close_slowest(connections: list[Connection], excess: int) -> None:
+    """Close those with the most unread, until so many bytes are no longer waited for."""
+    for connection in sorted(connections, key=Connection.unread, reverse=True):
+        if excess <= 0:
+            return
+        excess -= connection.unread()
+        connection.close(CloseCode.SLOW_CONSUMER)
 
 
 def refused(refusal: Refusal) -> Response:

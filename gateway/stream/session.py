@@ -30,6 +30,9 @@ from schemas.wire import (
 MESSAGE_BYTES_MAX = 16 * 1024
 SUBSCRIPTIONS_MAX = 64
 MESSAGES_PER_SECOND_MAX = 50
+# All of them once, and once more after a mishap.
+ASKED_CHANNELS_MAX = 2 * SUBSCRIPTIONS_MAX
+ASKING_SECONDS = 10
 SECOND_NS = 1_000_000_000
 
 _OPS = frozenset(kind.__struct_config__.tag for kind in StreamRequest.__args__)
@@ -65,6 +68,8 @@ class Session:
     """verify: a token's principal, or Refusal. has_market: whether a market id is known."""
 
     __slots__ = (
+        "_asked_channels",
+        "_asking_began_ns",
         "_encoding",
         "_has_market",
         "_subscribed",
@@ -87,22 +92,28 @@ class Session:
         self._verify = verify
         self._has_market = has_market
         self._subscribed: dict[str, Channel] = {}
+        self._asking_began_ns = self._asked_channels = 0
         self._window_began_ns = 0
         self._window_messages = 0
 
-    def receive(self, message: str | bytes, now_ns: int) -> list[Effect]:
-        """now_ns: any clock that does not go back."""
-        if self._is_flood(now_ns):
-            return [Close(CloseCode.TOO_MANY_MESSAGES)]
+    def receive(self, message: str | bytes) -> list[Effect]:
+        """Answer a message that was counted when it came."""
         try:
             request = decode_request(message, self._encoding)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             return [Reply(_unreadable(message, self._encoding, exc))]
         return self._answer(request)
 
-    def control(self, now_ns: int) -> list[Effect]:
-        """A WebSocket ping or pong came: it needs no answer from here, but counts."""
-        return [Close(CloseCode.TOO_MANY_MESSAGES)] if self._is_flood(now_ns) else []
+    def count(self, now_ns: int) -> list[Effect]:
+        """A message, ping or pong came, whenever it is answered. now_ns: does not go back."""
+        if now_ns - self._window_began_ns >= SECOND_NS:
+            self._window_began_ns, self._window_messages = now_ns, 0
+        self._window_messages += 1
+        if now_ns - self._asking_began_ns >= ASKING_SECONDS * SECOND_NS:
+            self._asking_began_ns, self._asked_channels = now_ns, 0
+        if self._window_messages > MESSAGES_PER_SECOND_MAX:
+            return [Close(CloseCode.TOO_MANY_MESSAGES)]
+        return []
 
     def _answer(self, request: StreamRequest) -> list[Effect]:
         match request:
@@ -155,6 +166,11 @@ class Session:
         if len(self._subscribed.keys() | joins.keys()) > SUBSCRIPTIONS_MAX:
             text = f"At most {SUBSCRIPTIONS_MAX} channels per connection."
             return [_error(request.id, WireCode.TOO_MANY_SUBSCRIPTIONS, text)]
+        # Each may cost a read of the views, also a channel that is asked for again.
+        if self._asked_channels + len(joins) > ASKED_CHANNELS_MAX:
+            text = f"At most {ASKED_CHANNELS_MAX} channels may be asked for in {ASKING_SECONDS} s."
+            return [_error(request.id, WireCode.TOO_MANY_SUBSCRIPTIONS, text)]
+        self._asked_channels += len(joins)
         self._subscribed |= {name: join.channel for name, join in joins.items()}
         return [Reply(Ack(id=request.id)), *joins.values()]
 
@@ -170,12 +186,6 @@ class Session:
             text = f"Send auth before subscribing to {name}."
             return _error(request_id, WireCode.UNAUTHORIZED, text, name)
         return _error(request_id, WireCode.UNKNOWN_CHANNEL, "No such channel.", name)
-
-    def _is_flood(self, now_ns: int) -> bool:
-        if now_ns - self._window_began_ns >= SECOND_NS:
-            self._window_began_ns, self._window_messages = now_ns, 0
-        self._window_messages += 1
-        return self._window_messages > MESSAGES_PER_SECOND_MAX
 
 
 def _names_a_market(name: str) -> bool:

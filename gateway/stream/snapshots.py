@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 import msgspec
 
+from gateway.cancelling import end_all
 from gateway.candles import candle_span
 from gateway.catalogue import Catalogue
 from gateway.errors import Refusal, ViewsUnavailable
@@ -150,8 +151,12 @@ class SnapshotDesk:
     Private channels are read many at a time: after a cut thousands of users come back at once.
     """
 
-    def __init__(self, reader: SnapshotReader) -> None:
+    def __init__(
+        self, reader: SnapshotReader, failed: Callable[[BaseException], None] | None = None
+    ) -> None:
+        """failed: hears of what no read should raise; whoever waits for it would wait for ever."""
         self._reader = reader
+        self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(READS_AT_ONCE_MAX)
         # The newest ticket of each private channel that awaits its turn.
@@ -160,9 +165,7 @@ class SnapshotDesk:
         self.hub = Hub(self._ask)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(self._tasks)
 
     def _ask(self, channel: Channel, ticket: int) -> None:
         if channel.kind not in PRIVATE_KINDS:
@@ -176,10 +179,15 @@ class SnapshotDesk:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end_of_work)
+
+    def _end_of_work(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._failed is not None and not task.cancelled() and (fault := task.exception()):
+            self._failed(fault)
 
     async def _serve(self, channel: Channel, ticket: int) -> None:
-        while self.hub.is_awaited(channel.key, ticket) and not _is_cancelled():
+        while self.hub.is_awaited(channel.key, ticket):
             async with self._turns:
                 try:
                     snapshot = await self._reader.read(channel)
@@ -192,7 +200,7 @@ class SnapshotDesk:
 
     async def _serve_users(self) -> None:
         try:
-            while self._waiting and not _is_cancelled():
+            while self._waiting:
                 if not await self._serve_some_users():
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
@@ -226,12 +234,6 @@ class SnapshotDesk:
         for channel, ticket in refused:
             if self.hub.is_awaited(channel.key, ticket):
                 self._ask(channel, ticket)
-
-
-def _is_cancelled() -> bool:
-    """A driver may swallow the cancellation of the task that called it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _read(versioned: Versioned, content: bytes) -> SnapshotRead:

@@ -76,12 +76,12 @@ RAW = msgspec.Raw(b'{"x":1}')
         (
             ANSWERS["hello"],
             '{"op":"hello","version":1,"limits":{"message_bytes":16384,"messages_per_second":50,'
-            '"subscriptions":64,"unread_bytes":1048576,"ping_seconds":25,"pong_seconds":20}}',
+            '"subscriptions":64,"channels_per_10_seconds":128,"unread_bytes":1048576,"ping_seconds":25,"pong_seconds":20}}',
         ),
         (
             Hello(version=1, limits=LIMITS, expires_at=7),
             '{"op":"hello","version":1,"limits":{"message_bytes":16384,"messages_per_second":50,'
-            '"subscriptions":64,"unread_bytes":1048576,"ping_seconds":25,"pong_seconds":20},'
+            '"subscriptions":64,"channels_per_10_seconds":128,"unread_bytes":1048576,"ping_seconds":25,"pong_seconds":20},'
             '"expires_at":7}',
         ),
         (Stale(), '{"op":"stale"}'),
@@ -227,6 +227,7 @@ def test_documented_limits_and_codes_are_the_real_ones() -> None:
         f"| {LIMITS.message_bytes // 1024} KiB | closed",
         f"| {LIMITS.messages_per_second} in a second |",
         f"| {LIMITS.subscriptions} | `too_many_subscriptions`",
+        f"| {LIMITS.channels_per_10_seconds} in 10 seconds | `too_many_subscriptions`",
         f"| you lag: {connection.LAGGING_BYTES // 1024} KiB wait",
         f"| {LIMITS.unread_bytes >> 20} MiB, or nothing taken for"
         f" {connection.STALLED_SECONDS_MAX} s | closed",

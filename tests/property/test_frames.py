@@ -124,7 +124,7 @@ def _end(protocol: ServerProtocol) -> list[Event]:
 
 
 def parsed(stream: bytes) -> list[Event]:
-    return FrameParser(BYTES_MAX).feed(stream)
+    return list(FrameParser(BYTES_MAX).feed(stream))
 
 
 def assert_agreed(ours: list[Event], theirs: list[Event]) -> None:

@@ -21,7 +21,11 @@ NOW = 1_795_345_200
 def test_snapshot_publications_and_news_in_both_encodings(encoding: Encoding) -> None:
     async def gateway(peer: Peer) -> None:
         limits = dict.fromkeys(
-            ["message_bytes", "messages_per_second", "subscriptions", "unread_bytes"], 9
+            [
+                *("message_bytes", "messages_per_second", "subscriptions"),
+                *("channels_per_10_seconds", "unread_bytes"),
+            ],
+            9,
         )
         await peer.send(
             op="hello", version=1, limits={**limits, "ping_seconds": 25, "pong_seconds": 20}

@@ -22,6 +22,7 @@ from gateway.stream.connection import (
     PONG_SECONDS,
     STALLED_SECONDS_MAX,
     UNREAD_BYTES_MAX,
+    WAITING_BYTES_MAX,
     Connection,
     Surroundings,
 )
@@ -31,7 +32,8 @@ from gateway.stream.hub import Hub, SnapshotRead
 from gateway.stream.protocol import StreamProtocol
 from gateway.stream.publication import Publication
 from gateway.stream.pump import Pump
-from gateway.stream.session import Session
+from gateway.stream.routes import close_slowest
+from gateway.stream.session import MESSAGES_PER_SECOND_MAX, Session
 from schemas.views import MARKET, MINING
 
 ALICE = Principal(user_id="alice", role="user", expires_second=1_000)
@@ -323,6 +325,45 @@ def test_messages_wait_while_the_markets_are_looked_for() -> None:
         await line.tasks[1]  # the second look begins when the first is over
         told = [(message["op"], message["id"]) for message in line.told()]
         assert told == [("ack", 1), ("pong", 2), ("error", 3), ("pong", 4)]
+
+    run(story)
+
+
+def test_what_waited_for_the_markets_is_no_flood_afterwards() -> None:
+    async def story(line: Line) -> None:
+        line.say({"op": "subscribe", "id": 1, "channels": [{"ch": "trades.N"}]})
+        for _ in range(MESSAGES_PER_SECOND_MAX - 1):
+            line.say({"op": "ping"})
+        line.may_look.set()
+        await line.tasks[0]
+        assert not line.protocol.is_closing
+        assert len(line.told()) == MESSAGES_PER_SECOND_MAX
+
+    run(story)
+
+
+def test_what_waits_for_the_markets_is_bounded() -> None:
+    async def story(line: Line) -> None:
+        line.say({"op": "subscribe", "id": 1, "channels": [{"ch": "trades.N"}]})
+        for _ in range(5):
+            line.say({"op": "ping", "x": "x" * (WAITING_BYTES_MAX // 5)})
+        assert line.close_code() == 4500
+        line.may_look.set()
+        await line.tasks[0]
+
+    run(story)
+
+
+def test_those_with_the_most_unread_go_first_when_all_have_too_much() -> None:
+    async def story(line: Line) -> None:
+        lines = [line, Line(), Line()]
+        for each in lines[1:]:
+            await asyncio.gather(*each.handshakes)
+        for each, size in zip(lines, (30_000, 50_000, 20_000), strict=True):
+            each.stop_reading(size)
+        close_slowest([each.connection for each in lines], 60_000)
+        assert [each.protocol.is_closing for each in lines] == [True, True, False]
+        assert lines[1].close_code() == 4001
 
     run(story)
 

@@ -80,7 +80,31 @@ def test_others_have_their_turn_between_slices_and_what_they_add_is_sent_too() -
         assert flushed[-1] == -1
 
     pumped(story, swept)
-    assert len(swept) == 1
+    assert len(swept) == 2
+
+
+def test_it_settles_although_others_keep_adding() -> None:
+    """Or a crowd that keeps asking would hold up the feeds, which wait for it."""
+
+    async def story(pump: Pump) -> None:
+        flushed: list[int] = []
+        is_over = False
+
+        async def crowd() -> None:
+            while not is_over:
+                pump.add(Recorder(-1, flushed))
+                await asyncio.sleep(0)
+
+        crowding = asyncio.create_task(crowd())
+        for number in range(3):
+            pump.add(Recorder(number, flushed))
+            async with asyncio.timeout(5):
+                await pump.settled()
+            assert number in flushed
+        is_over = True
+        await crowding
+
+    pumped(story)
 
 
 def test_nothing_to_send_is_settled() -> None:

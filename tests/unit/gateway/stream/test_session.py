@@ -11,6 +11,8 @@ from gateway.stream.channels import Kind
 from gateway.stream.close_codes import CloseCode
 from gateway.stream.encodings import Encoding
 from gateway.stream.session import (
+    ASKED_CHANNELS_MAX,
+    ASKING_SECONDS,
     MESSAGES_PER_SECOND_MAX,
     SECOND_NS,
     SUBSCRIPTIONS_MAX,
@@ -40,7 +42,7 @@ def session(principal: Principal | None = None) -> Session:
 
 
 def tell(told: Session, message: dict[str, object]) -> list[Effect]:
-    return told.receive(msgspec.json.encode(message), now_ns=0)
+    return told.receive(msgspec.json.encode(message))
 
 
 def subscribe(told: Session, *names: str) -> list[Effect]:
@@ -171,7 +173,7 @@ def test_ping_is_answered_with_its_id() -> None:
     ],
 )
 def test_what_cannot_be_read_is_answered(message: bytes, code: str, request_id: int | None) -> None:
-    (reply,) = session().receive(message, now_ns=0)
+    (reply,) = session().receive(message)
     assert isinstance(reply, Reply)
     assert isinstance(reply.message, StreamError)
     assert (reply.message.code, reply.message.id) == (code, request_id)
@@ -187,18 +189,18 @@ def test_what_cannot_be_read_is_answered(message: bytes, code: str, request_id: 
 )
 def test_messagepack_says_the_same(message: object, code: str, request_id: int | None) -> None:
     told = Session(verify=verify, has_market=bool, encoding=Encoding.MSGPACK)
-    (reply,) = told.receive(msgspec.msgpack.encode(message), now_ns=0)
+    (reply,) = told.receive(msgspec.msgpack.encode(message))
     assert isinstance(reply, Reply)
     assert isinstance(reply.message, StreamError)
     assert (reply.message.code, reply.message.id) == (code, request_id)
     ping = msgspec.msgpack.encode({"op": "ping", "id": 5, "new": 1})
-    assert told.receive(ping, now_ns=0) == [Reply(Pong(id=5))]
+    assert told.receive(ping) == [Reply(Pong(id=5))]
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300)), st.sampled_from(Encoding))
 def test_no_message_raises(message: str | bytes, encoding: Encoding) -> None:
     told = Session(verify=verify, has_market=bool, encoding=encoding)
-    (effect,) = told.receive(message, now_ns=0)
+    (effect,) = told.receive(message)
     assert isinstance(effect, Reply)
 
 
@@ -212,20 +214,22 @@ def test_subscriptions_are_bounded() -> None:
 
 def test_a_flood_ends_the_connection_and_a_second_later_counts_anew() -> None:
     told = session()
-    ping = b'{"op":"ping"}'
     for _ in range(MESSAGES_PER_SECOND_MAX):
-        assert told.receive(ping, now_ns=SECOND_NS) == [Reply(Pong())]
-    assert told.receive(ping, now_ns=2 * SECOND_NS) == [Reply(Pong())]
-    for _ in range(MESSAGES_PER_SECOND_MAX - 1):
-        told.receive(ping, now_ns=2 * SECOND_NS)
-    assert told.receive(ping, now_ns=2 * SECOND_NS) == [Close(CloseCode.TOO_MANY_MESSAGES)]
+        assert told.count(now_ns=SECOND_NS) == []
+    for _ in range(MESSAGES_PER_SECOND_MAX):
+        assert told.count(now_ns=2 * SECOND_NS) == []
+    assert told.count(now_ns=2 * SECOND_NS) == [Close(CloseCode.TOO_MANY_MESSAGES)]
 
 
-def test_pings_and_pongs_count_as_messages() -> None:
+def test_channels_asked_for_again_are_bounded_and_ten_seconds_later_count_anew() -> None:
     told = session()
-    for _ in range(MESSAGES_PER_SECOND_MAX):
-        assert told.control(now_ns=0) == []
-    assert told.control(now_ns=0) == [Close(CloseCode.TOO_MANY_MESSAGES)]
+    told.count(now_ns=ASKING_SECONDS * SECOND_NS)
+    for _ in range(ASKED_CHANNELS_MAX):
+        assert len(subscribe(told, "pulse")) == 2
+    assert error_code(subscribe(told, "pulse")) == WireCode.TOO_MANY_SUBSCRIPTIONS
+    assert [channel.name for channel in told.channels()] == ["pulse"]
+    told.count(now_ns=2 * ASKING_SECONDS * SECOND_NS)
+    assert len(subscribe(told, "pulse")) == 2
 
 
 def test_expiry_closes_only_those_who_have_a_token() -> None:
