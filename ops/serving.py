@@ -47,6 +47,8 @@ SEND_BUFFER_BYTES = 32 * 1024
 BACKLOG = 4_096
 GRACE_SECONDS = 5
 POLL_SECONDS = 0.05
+# What a process opens beside its connections, with much to spare.
+OTHER_FILES = 500
 COLLECT_THRESHOLDS = (10_000, 20, 50)
 
 
@@ -103,6 +105,11 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _connections_max(config: Config) -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(min(config.stream_connections_max, files - OTHER_FILES), 1)
+
+
 def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
     # is_shared: several processes listen on the port, and the kernel deals out connections.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -151,7 +158,7 @@ async def serve(
         stream = Stream(
             resources,
             allowed_origins=config.origins.replace(",", " ").split(),
-            connections_max=config.stream_connections_max,
+            connections_max=_connections_max(config),
         )
         if any(listener.service == "stream" for listener in listeners):
             await stack.enter_async_context(stream.running())

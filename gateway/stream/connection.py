@@ -26,6 +26,7 @@ from gateway.stream.session import AskMarkets, Close, Effect, Join, Leave, Reply
 LAGGING_BYTES = WRITE_HIGH_BYTES
 UNREAD_BYTES_MAX = 1 << 20
 STALLED_SECONDS_MAX = 10
+INTERNAL_ERROR = 1011
 PING_SECONDS = 25
 PONG_SECONDS = 20
 # While the markets are read again for one message, so much of what the client says may wait.
@@ -243,11 +244,19 @@ class Connection:
                     assert_never(effect)
 
     async def _look(self, asked: AskMarkets) -> None:
-        await self._around.look_for_markets()
-        waiting, self._looking = self._looking or deque(), None
-        if self._code is not None or self._protocol.is_closing:
-            return
-        self._carry_out(self._session.subscribe_again(asked.request))
+        is_answered = False
+        try:
+            await self._around.look_for_markets()
+            waiting, self._looking = self._looking or deque(), None
+            if self._code is None and not self._protocol.is_closing:
+                self._carry_out(self._session.subscribe_again(asked.request))
+                self._go_on(waiting)
+            is_answered = True
+        finally:
+            if not is_answered:  # the client would wait for its answers for ever
+                self._protocol.close(INTERNAL_ERROR)
+
+    def _go_on(self, waiting: deque[str | bytes]) -> None:
         while waiting and self._looking is None:
             self._answer(waiting.popleft())
         if self._looking is not None:

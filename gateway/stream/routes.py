@@ -7,6 +7,7 @@ below ASGI and returns.
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from typing import Any
 
@@ -48,6 +49,8 @@ from schemas.wire import (
     StreamLimits,
     WireCode,
 )
+
+logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 TICK_SLICE = 500
@@ -113,7 +116,7 @@ class Stream:
             pump=self._pump,
             figures=figures,
             look_for_markets=self._look_for_markets,
-            spawn=self._spawn,
+            spawn=self._spawn_for_client,
             ended=self._ended,
         )
 
@@ -245,6 +248,17 @@ class Stream:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end_of_work)
+
+    def _spawn_for_client(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_of_clients_work)
+
+    def _end_of_clients_work(self, task: asyncio.Task[None]) -> None:
+        # One client's message must not end the others' process.
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            logger.error("a client's message failed", exc_info=fault)
 
     def _end_of_work(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

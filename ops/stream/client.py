@@ -54,6 +54,7 @@ BACKOFF_LONGEST_S = 30.0
 # Of a token's remaining life, after which a new one is sent.
 TOKEN_RENEW_SHARE = 0.8
 TOKEN_RENEW_S_MIN = 0.2
+TOKEN_RENEW_S_LATE = 5.0
 
 Token = Callable[[], str] | Callable[[], Awaitable[str]]
 
@@ -346,7 +347,9 @@ class StreamClient:
             token = None
             while token is None:
                 left_s = answer.expires_at - self._now_s()
-                await asyncio.sleep(max(left_s * TOKEN_RENEW_SHARE, TOKEN_RENEW_S_MIN))
+                renew_s = max(left_s * TOKEN_RENEW_SHARE, TOKEN_RENEW_S_MIN)
+                # Our clock may be ahead of the issuer's: then every token looks expired.
+                await asyncio.sleep(renew_s if left_s > 0 else TOKEN_RENEW_S_LATE)
                 with contextlib.suppress(OSError):  # whoever issues them may be back in time
                     token = await self._fresh_token()
             asked = await self._authenticate(link, token)
