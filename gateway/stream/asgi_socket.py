@@ -37,6 +37,7 @@ class Link(Protocol):
     is_closing: bool
 
     def write(self, ready: bytes) -> None: ...
+    def write_first(self, ready: bytes) -> None: ...
     def buffered(self) -> int: ...
     def close(self, code: int, reason: str = "") -> None: ...
     def finish(self, last: bytes) -> None: ...
@@ -148,7 +149,7 @@ class AsgiSocket:
             case "websocket.accept":
                 headers = [*self._server_state.default_headers, *message.get("headers", ())]
                 subprotocol = message.get("subprotocol")
-                self._link.write(handshake.accepting(self._request, subprotocol, headers))
+                self._link.write_first(handshake.accepting(self._request, subprotocol, headers))
                 self.is_accepted = True
             case "websocket.close":
                 headers = self._server_state.default_headers

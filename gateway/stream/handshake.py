@@ -16,10 +16,15 @@ VERSION = b"13"
 KEY_BYTES = 16
 
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY = b"sec-websocket-key"
+_SUBPROTOCOLS = b"sec-websocket-protocol"
+_HANDSHAKE = {b"connection", b"upgrade", b"sec-websocket-version", _KEY, _SUBPROTOCOLS}
 _UPGRADE = (b"upgrade", b"websocket")
 
 # Lower-case names, in the order they came.
 RawHeaders = list[tuple[bytes, bytes]]
+# The values of each of a handshake's own headers that came.
+Asked = dict[bytes, list[bytes]]
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -44,20 +49,22 @@ def read_request(head: bytes) -> Request | Refused:
     first, *lines = head.split(b"\r\n")
     method, target, _ = first.split(b" ", 2)
     headers: RawHeaders = []
+    asked: Asked = {}
     for line in lines:
         name, _, value = line.partition(b":")
-        headers.append((name.lower(), value.strip()))
-    refused = _refusal(method, headers)
+        name, value = name.lower(), value.strip()
+        headers.append((name, value))
+        if name in _HANDSHAKE:
+            asked.setdefault(name, []).append(value)
+    refused = _refusal(method, asked)
     if refused is not None:
         return refused
-    (key,) = _values(headers, b"sec-websocket-key")
+    (key,) = asked[_KEY]
     return Request(
         target=target,
         headers=headers,
         accept=base64.b64encode(hashlib.sha1(key + _ACCEPT_GUID).digest()),
-        subprotocols=[
-            name.decode("latin-1") for name in _tokens(headers, b"sec-websocket-protocol")
-        ],
+        subprotocols=[name.decode("latin-1") for name in _tokens(asked, _SUBPROTOCOLS)],
     )
 
 
@@ -85,17 +92,17 @@ def refusing(refused: Refused, headers: RawHeaders) -> bytes:
     return denying(refused.status, [plain, *refused.headers, *headers], refused.text.encode())
 
 
-def _refusal(method: bytes, headers: RawHeaders) -> Refused | None:
+def _refusal(method: bytes, asked: Asked) -> Refused | None:
     if method != b"GET":
         text = "A handshake is a GET."
         return Refused(HTTPStatus.METHOD_NOT_ALLOWED, text, ((b"allow", b"GET"),))
-    connection, upgrade = _tokens(headers, b"connection"), _tokens(headers, b"upgrade")
+    connection, upgrade = _tokens(asked, b"connection"), _tokens(asked, b"upgrade")
     if not (_has(connection, b"upgrade") and _has(upgrade, b"websocket")):
         return Refused(HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket.", (_UPGRADE,))
-    if _values(headers, b"sec-websocket-version") != [VERSION]:
+    if asked.get(b"sec-websocket-version") != [VERSION]:
         spoken = (b"sec-websocket-version", VERSION)
         return Refused(HTTPStatus.UPGRADE_REQUIRED, "Version 13 only.", (_UPGRADE, spoken))
-    keys = _values(headers, b"sec-websocket-key")
+    keys = asked.get(_KEY, [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refused(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in Base64.")
     return None
@@ -112,12 +119,8 @@ def _has(tokens: list[bytes], wanted: bytes) -> bool:
     return any(token.lower() == wanted for token in tokens)
 
 
-def _values(headers: RawHeaders, wanted: bytes) -> list[bytes]:
-    return [value for name, value in headers if name == wanted]
-
-
-def _tokens(headers: RawHeaders, wanted: bytes) -> list[bytes]:
-    listed = b",".join(_values(headers, wanted)).split(b",")
+def _tokens(asked: Asked, wanted: bytes) -> list[bytes]:
+    listed = b",".join(asked.get(wanted, ())).split(b",")
     return [token for each in listed if (token := each.strip())]
 
 

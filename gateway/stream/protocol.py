@@ -72,6 +72,7 @@ class StreamProtocol(asyncio.Protocol):
         "_connections",
         "_deadline",
         "_endpoint",
+        "_first",
         "_late_bytes",
         "_parser",
         "_transport",
@@ -91,6 +92,7 @@ class StreamProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._close_code = ABNORMAL
         self._late_bytes = 0
+        self._first = b""
         self._deadline: asyncio.TimerHandle | None = None
 
     # -- the owner's side ---------------------------------------------------------------------
@@ -114,7 +116,16 @@ class StreamProtocol(asyncio.Protocol):
     def write(self, ready: bytes) -> None:
         """Frames, whole ones. Nothing happens once is_closing."""
         if not self.is_closing:
+            if self._first:
+                ready, self._first = self._first + ready, b""
             self._transport.write(ready)
+
+    def write_first(self, ready: bytes) -> None:
+        """What goes with the next write, or by itself when this turn of the loop is over: the
+        answer to the handshake, which is one segment with a greeting that way.
+        """
+        self._first = ready
+        asyncio.get_running_loop().call_soon(self._write_first)
 
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet; 0 when the transport is gone."""
@@ -194,6 +205,10 @@ class StreamProtocol(asyncio.Protocol):
             return
         self.close(SERVICE_RESTART)
         self._hang_up()
+
+    def _write_first(self) -> None:
+        if self._first:
+            self.write(b"")
 
     # -- closing ------------------------------------------------------------------------------
 
