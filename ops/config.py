@@ -7,13 +7,14 @@ An empty URL means "not configured": `durian up` then runs a private server of i
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from ops.errors import UsageError
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 Clock = Literal["wall", "virtual"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
@@ -81,8 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = "wall"
     genesis: str = ""
     origins: str = ""
-    stream_processes: int = 1
-    stream_connections_max: int = 50_000
+    stream_processes: Positive = 1
+    stream_connections_max: Positive = 50_000
     token_public_key: str = ""
     log_writer_password: str = ""
     log_reader_password: str = ""

@@ -38,6 +38,8 @@ def test_variables_are_read_and_empty_ones_count_as_unset() -> None:
         ({"DURIAN_CLOCK": "sundial"}, "DURIAN_CLOCK"),
         ({"DURIAN_PORT_KAFKA": "high"}, "DURIAN_PORT_KAFKA"),
         ({"DURIAN_KAFKA_URL": "http://x"}, "DURIAN_KAFKA_URL"),
+        ({"DURIAN_STREAM_PROCESSES": "0"}, "DURIAN_STREAM_PROCESSES"),
+        ({"DURIAN_STREAM_CONNECTIONS_MAX": "-1"}, "DURIAN_STREAM_CONNECTIONS_MAX"),
         ({"DURIAN_POSTGRES_URL": "db.example"}, "DURIAN_POSTGRES_URL"),
     ],
 )
