@@ -44,12 +44,17 @@ log = logging.getLogger("durian")
 
 # The kernel doubles it. What a slow client may have the kernel hold for it stays small.
 SEND_BUFFER_BYTES = 32 * 1024
+# How long sent bytes may stay unacknowledged, or the peer's window shut: then the kernel gives up.
+USER_TIMEOUT_MS = 30_000
 BACKLOG = 4_096
 GRACE_SECONDS = 5
 POLL_SECONDS = 0.05
 # What a process opens beside its connections, with much to spare.
 OTHER_FILES = 500
 COLLECT_THRESHOLDS = (10_000, 20, 50)
+
+
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +121,10 @@ def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if is_shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    # Accepted sockets inherit it.
+    # Accepted sockets inherit both.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if _USER_TIMEOUT is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, USER_TIMEOUT_MS)
     try:
         listener.bind((host, port))
     except OSError as exc:

@@ -6,7 +6,6 @@ A close, whoever began it, is over within CLOSE_SECONDS_MAX: then the transport 
 """
 
 import asyncio
-import socket
 from typing import Any, Protocol, cast
 
 from uvicorn.config import Config
@@ -25,11 +24,8 @@ CLOSE_SECONDS_MAX = 5.0
 # What a peer may still have had under way when we closed; beyond it, its own Close is not sought.
 LATE_BYTES_MAX = 64 * 1024
 LATE_EVENTS_MAX = 100
-# How long sent bytes may stay unacknowledged, or the peer's window shut: then the kernel gives up.
-TCP_USER_TIMEOUT_MS = 30_000
 
 _PING = frames.frame(frames.PING, b"")
-_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class Endpoint(Protocol):
@@ -151,9 +147,6 @@ class StreamProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
-        held = transport.get_extra_info("socket")
-        if _USER_TIMEOUT is not None and held is not None and held.family != socket.AF_UNIX:
-            held.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
 
     def data_received(self, data: bytes) -> None:
         self.heard = True

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from websockets.typing import Origin, Subprotocol
 
 from gateway.stream.close_codes import CloseCode
 from gateway.stream.routes import LIMITS
-from ops.serving import bind, serve
+from ops.config import Config, Ports
+from ops.serving import SEND_BUFFER_BYTES, USER_TIMEOUT_MS, bind, serve
 from schemas.views import FIRST_GENERATION, HOME_DB, MINING, feed_key, stored_key
 from schemas.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ServerMessages, Snapshot
 from tests.fixtures._gateway_line import (
@@ -177,6 +179,20 @@ def test_a_drain_is_announced_and_new_clients_go_elsewhere(view_redis: str, tmp_
             stubborn.transport.abort()
 
     run(view_redis, tmp_path, story)
+
+
+def test_the_kernel_holds_little_for_a_client_and_gives_up_in_time() -> None:
+    config = Config(ports=Ports(stream=0))
+    (listener,) = bind(config, ["stream"])
+    with listener.socket as listening:
+        listening.listen()
+        with socket.create_connection(("127.0.0.1", listener.port)):
+            accepted, _ = listening.accept()
+            with accepted:
+                given = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                held = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert given == USER_TIMEOUT_MS
+    assert held <= 2 * SEND_BUFFER_BYTES
 
 
 def test_processes_share_a_port_and_clients_resume_at_any(view_redis: str, tmp_path: Path) -> None:

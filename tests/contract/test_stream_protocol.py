@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import socket
 
 import pytest
 from websockets.asyncio.client import connect
@@ -89,16 +88,6 @@ def test_detached_connection_keeps_little_and_is_freed_without_the_collector() -
             await until(lambda: alive(StreamProtocol) == 0)
         finally:
             gc.enable()
-
-    run(story)
-
-
-def test_unacknowledged_bytes_end_a_connection_in_the_kernel() -> None:
-    async def story(served: Served) -> None:
-        async with connect(served.url()):
-            held = (await served.recorder()).protocol._transport.get_extra_info("socket")
-            set_to = held.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-            assert set_to == stream_protocol.TCP_USER_TIMEOUT_MS
 
     run(story)
 
