@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from domain.postings import UserPosting, postings_of
 from schemas import events
 from schemas.effects import (
@@ -65,8 +67,13 @@ def _moved(position: int, event: events.LedgerEvent) -> list[UserEffect]:
     ]
 
 
-def _account_opened(position: int, event: events.AccountOpened) -> list[UserEffect]:
+def _named(position: int, event: Any) -> list[UserEffect]:
     return [_effect(position, event, event.user_id, [])]
+
+
+def _frozen(position: int, event: events.AccountFrozen) -> list[UserEffect]:
+    effect = _effect(position, event, event.user_id, [])
+    return [msgspec.structs.replace(effect, frozen_for=event.reason)]
 
 
 def _contributed(position: int, event: Any, change: ContributionChange) -> list[UserEffect]:
@@ -190,7 +197,9 @@ _EFFECTS: dict[type[events.Event], Callable[[int, Any], list[UserEffect]]] = {
     events.ContributionGranted: _granted,
     events.ContributionAdjusted: _adjusted,
     events.ContributionExpired: _expired,
-    events.AccountOpened: _account_opened,
+    events.AccountOpened: _named,
+    events.AccountFrozen: _frozen,
+    events.AccountUnfrozen: _named,
     events.FundsDeposited: _moved,
     events.FundsWithdrawn: _moved,
     events.OrderPlaced: _placed,

@@ -1,23 +1,38 @@
-"""uvicorn's HTTP protocol with limits to a request's head: how long it may be, and may take.
+"""uvicorn's HTTP protocol with limits to a request: how long its head may be, and how long head
+and body may take.
 
 Without them one client can have any amount of header lines held for it, or keep a connection for
-ever with half a request. A WebSocket's handshake is such a request, too.
+ever with half a request. A WebSocket's handshake is such a request, too. How many bytes a body may
+have is the endpoint's to say.
 """
 
 import asyncio
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.errors import PROBLEM_TYPE
 from gateway.stream.handshake import denying
+from schemas.wire import Problem, WireCode
 
 HEAD_BYTES_MAX = 32 * 1024
 HEAD_SECONDS_MAX = 10.0
+BODY_SECONDS_MAX = 60.0
+
+_PROBLEM = [(b"content-type", PROBLEM_TYPE.encode())]
+_DETAILS = {
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"A request's head has at most {HEAD_BYTES_MAX}"
+    " bytes.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request took too long to come.",
+}
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's `http`. Whoever passes a limit is answered 431 or 408, and no more."""
+    """uvicorn's `http`. Whoever passes a limit is answered 431 or 408, and no more; whoever speaks
+    no HTTP, 400.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -27,7 +42,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._await(HEAD_SECONDS_MAX)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
@@ -38,10 +53,15 @@ class HttpProtocol(HttpToolsProtocol):
             # Of what follows a head in the same segment, too much is counted: at most one read.
             self._head_bytes += len(data)
             if self._deadline is None:
-                self._await_head()
+                self._await(HEAD_SECONDS_MAX)
         super().data_received(data)
         if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif not self._is_in_head and self._deadline is None:
+            self._await(BODY_SECONDS_MAX)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # After a body, they are trailers: nobody reads them, and any number may come.
@@ -55,11 +75,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._is_in_head, self._head_bytes = True, 0
+        self._forget_deadline()
         super().on_message_complete()
 
-    def _await_head(self) -> None:
-        timeout = HTTPStatus.REQUEST_TIMEOUT
-        self._deadline = self.loop.call_later(HEAD_SECONDS_MAX, self._refuse, timeout)
+    def _await(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
@@ -71,6 +91,20 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         # Within another answer, which may be under way for a request before this one, say nothing.
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(denying(status, [], b""))
+        # A request of which the body is late has no answer yet; its route learns that nobody waits.
+        if self._is_in_head and self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+            return
+        if self._is_in_head or not self.cycle.response_started:
+            self.transport.write(denying(status, _PROBLEM, _problem(status)))
         self.transport.close()
+
+
+def _problem(status: HTTPStatus) -> bytes:
+    problem = Problem(
+        title=status.phrase,
+        status=status,
+        code=WireCode.INVALID_REQUEST,
+        detail=_DETAILS.get(status, "This is no HTTP that we understand."),
+    )
+    return msgspec.json.encode(problem)

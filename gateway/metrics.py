@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gateway.http_figures import HttpFigures
 from gateway.stream.figures import StreamFigures
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -48,6 +49,7 @@ class GatewayMetrics:
             registry=self._registry,
         )
         connected.set_function(lambda: int(is_connected()))
+        self.http = HttpFigures(self._registry)
         self.stream = StreamFigures(self._registry)
 
     def answered(self, *, command: str, outcome: str, seconds: float) -> None:

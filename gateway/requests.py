@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.auth import Principal
+from gateway.access import Principal
 from gateway.errors import EngineUnavailable, Refusal, problem_response
 from gateway.ports import Resources
 from gateway.tracing import mark_replayed, trace

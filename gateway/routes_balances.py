@@ -1,35 +1,64 @@
-"""GET /v1/balances and POST /v1/deposits."""
+"""What a user has, how it came about, and deposits from outside."""
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import re
+from typing import Annotated, Final, Literal
 
-from gateway.auth import ACTS_FOR_OTHERS, READS_OTHERS, require_role, subject
-from gateway.rejections import wire_details
-from gateway.requests import (
-    amount,
-    answer,
-    principal,
-    read_body,
-    refused,
-    required_key,
-    resources,
-    submit,
-)
+import msgspec
+
+from gateway.access import Access, Scope
+from gateway.commands import required_key, submit
+from gateway.endpoint import Call, Endpoint, Limit, NoBody, Parameters, Reading
+from gateway.errors import Refusal
+from gateway.reading import caught_up
+from gateway.requests import amount, invalid
+from gateway.transactions import transactions
 from schemas.amounts import format_amount
 from schemas.commands import DepositFunds
-from schemas.frames import Refused
 from schemas.publications import AssetBalance
-from schemas.wire import DepositBody, DepositResult, Page
+from schemas.rejections import RejectionCode
+from schemas.views import ACCOUNTS, HISTORY
+from schemas.wire import DepositBody, DepositResult, Page, WireCode
+from schemas.wire_trading import Transaction
+from schemas.wire_values import AssetId, UserRef
+
+READS: Final = Access(Scope.READ, Scope.READ_OTHERS)
+POSITION_MAX: Final = (1 << 53) - 1
+# Who could book one of these would keep a withdrawal from being returned.
+_OF_WITHDRAWALS: Final = re.compile("w_[0-9a-f]{32}")
+TransactionType = Literal[
+    "accrual_settled",
+    "funds_deposited",
+    "funds_withdrawn",
+    "order_placed",
+    "order_reduced",
+    "order_cancelled",
+    "trade_executed",
+    "asset_burned",
+]
+Cursor = Annotated[int, msgspec.Meta(ge=1, le=POSITION_MAX, description="A page's next_cursor.")]
 
 
-async def get_balances(request: Request) -> Response:
+class BalanceParameters(Reading, frozen=True, kw_only=True):
+    user_id: UserRef | None = None
+
+
+class TransactionParameters(Reading, frozen=True, kw_only=True):
+    """asset, type: only changes of this asset, by this kind of event."""
+
+    user_id: UserRef | None = None
+    asset: AssetId | None = None
+    type: TransactionType | None = None
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+async def get_balances(call: Call[BalanceParameters, NoBody]) -> Page[AssetBalance]:
     """Only assets that the user ever had a posting in, by id."""
-    who = principal(request)
-    user_id = subject(who, request.query_params.get("user_id"), READS_OTHERS)
-    state = await resources(request).views.account(user_id)
+    user_id = call.subject(call.parameters.user_id)
+    await caught_up(call, ACCOUNTS, user_id)
+    state = await call.resources.views.account(user_id)
     balances = state.account.balances
-    scales = await resources(request).catalogue.scales(sorted(balances))
+    scales = await call.resources.catalogue.scales(sorted(balances))
     items = tuple(
         AssetBalance(
             asset=asset_id,
@@ -40,34 +69,91 @@ async def get_balances(request: Request) -> Response:
         )
         for asset_id, scale in scales.items()
     )
-    return answer(Page(items=items))
+    return Page(items=items)
 
 
-async def deposit(request: Request) -> Response:
-    require_role(principal(request), ACTS_FOR_OTHERS)
-    body = await read_body(request, DepositBody)
-    scale = await resources(request).catalogue.scale(body.asset)
+async def get_transactions(call: Call[TransactionParameters, NoBody]) -> Page[Transaction]:
+    """Every change of the user's balances, newest first.
+
+    With asset or type a page looks through a part of them only: it may be short, even empty, and
+    still have a next_cursor. The rows of one event are never torn apart: there may be one more than
+    `limit`.
+    """
+    asked = call.parameters
+    user_id = call.subject(asked.user_id)
+    await caught_up(call, HISTORY)
+    history = call.resources.history
+    if history is None:
+        raise Refusal(WireCode.HISTORY_UNAVAILABLE, "No deep history is configured here.")
+    found = await history.transactions(
+        user_id,
+        before=POSITION_MAX if asked.cursor is None else asked.cursor,
+        limit=asked.limit,
+        asset_id=asked.asset,
+        kind=asked.type,
+    )
+    items = await transactions(call.resources.catalogue, found.rows)
+    return Page(items=items, next_cursor=None if found.before is None else str(found.before))
+
+
+async def deposit(call: Call[Parameters, DepositBody]) -> DepositResult:
+    """Book funds that came from outside; opens the user's account if there is none yet."""
+    body = call.body
+    reference = required_key(call, body.reference, "reference")
+    if _OF_WITHDRAWALS.match(reference):
+        raise invalid("The references of withdrawals are not for deposits.", "reference")
+    scale = await call.resources.catalogue.scale(body.asset)
     command = DepositFunds(
-        user_id=body.user_id,
+        user_id=call.subject(body.user_id),
         asset_id=body.asset,
         amount_minor=amount(body.amount, scale, "amount"),
-        reference=required_key(request, body.reference, "reference"),
+        reference=reference,
     )
-    reply = await submit(request, command)
-    if isinstance(reply, Refused):
-        details = wire_details(reply.rejection, scales={"amount_minor": scale})
-        return refused(reply.rejection, details)
-    result = DepositResult(
+    accepted = await submit(call, command, scales={"amount_minor": scale})
+    return DepositResult(
         user_id=command.user_id,
         asset=command.asset_id,
         amount=format_amount(command.amount_minor, scale),
         reference=command.reference,
-        position=reply.last_position,
+        position=accepted.last_position,
     )
-    return answer(result, status=201)
 
 
-ROUTES = (
-    Route("/v1/balances", get_balances, methods=["GET"]),
-    Route("/v1/deposits", deposit, methods=["POST"]),
+ENDPOINTS: Final = (
+    Endpoint(
+        method="GET",
+        path="/v1/balances",
+        handle=get_balances,
+        summary="Balances of a user",
+        access=READS,
+        parameters=BalanceParameters,
+        answer=Page[AssetBalance],
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/transactions",
+        handle=get_transactions,
+        summary="What changed a user's balances",
+        access=READS,
+        parameters=TransactionParameters,
+        answer=Page[Transaction],
+        refuses=(WireCode.HISTORY_UNAVAILABLE,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/deposits",
+        handle=deposit,
+        summary="Book a deposit",
+        access=Access(Scope.OPERATE, Scope.OPERATE),
+        body=DepositBody,
+        answer=DepositResult,
+        status=201,
+        is_command=True,
+        refuses=(
+            RejectionCode.INVALID_ID,
+            RejectionCode.INVALID_AMOUNT,
+            RejectionCode.UNKNOWN_ASSET,
+            RejectionCode.DUPLICATE_REFERENCE,
+        ),
+    ),
 )

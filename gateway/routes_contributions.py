@@ -1,111 +1,128 @@
-"""POST /v1/contributions, GET /v1/contributions/{user_id}, GET /v1/contributions/summary."""
+"""Reads of contributions: one user's, all users by weight, the summary."""
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from typing import Annotated
 
-from gateway.auth import ACTS_FOR_OTHERS, READS_OTHERS, require_role, subject
-from gateway.orders import event_of
-from gateway.rejections import wire_details
-from gateway.requests import (
-    amount,
-    answer,
-    invalid,
-    principal,
-    query_int,
-    read_body,
-    refused,
-    required_key,
-    resources,
-    submit,
+import msgspec
+
+from gateway import (
+    routes_contributions_census,
+    routes_contributions_grants,
+    routes_contributions_history,
+    routes_contributions_import,
 )
-from schemas.commands import GrantContribution
-from schemas.events import ContributionGranted
-from schemas.frames import Refused
-from schemas.wire import (
-    Contribution,
-    ContributionBody,
-    ContributionSummary,
-    Grant,
-    GrantResult,
-    Miner,
-)
+from gateway.access import PUBLIC, Access, Scope
+from gateway.endpoint import ITEMS_DEFAULT, Call, Endpoint, Limit, NoBody, Parameters, Reading
+from gateway.mining_shares import RankCursor, pool_share, rank_after, weight_total
+from gateway.reading import caught_up
+from schemas.views import ACCOUNTS, MINING
+from schemas.wire import ContributionSummary, Grant, Miner, Page
+from schemas.wire_mining import ContributionShown, Contributor, LedgerUserId
 
 TOP_DEFAULT = 10
 TOP_MAX = 100
 
 
-async def grant(request: Request) -> Response:
-    require_role(principal(request), ACTS_FOR_OTHERS)
-    body = await read_body(request, ContributionBody)
-    command = GrantContribution(
-        user_id=body.user_id,
-        grant_id=required_key(request, body.grant_id, "grant_id"),
-        source=body.source,
-        weight=_weight(body.weight),
-        expires_second=body.expires_second,
-    )
-    reply = await submit(request, command)
-    if isinstance(reply, Refused):
-        return refused(reply.rejection, wire_details(reply.rejection))
-    granted = event_of(reply, ContributionGranted)
-    result = GrantResult(
-        user_id=granted.user_id,
-        grant=Grant(
-            grant_id=granted.grant_id,
-            source=granted.source,
-            weight=str(granted.weight),
-            expires_second=granted.expires_second,
+class OneContributor(Reading, frozen=True, kw_only=True):
+    user_id: LedgerUserId
+
+
+class Contributors(Parameters, frozen=True, kw_only=True):
+    limit: Limit = ITEMS_DEFAULT
+    cursor: RankCursor = 0
+
+
+class Top(Parameters, frozen=True, kw_only=True):
+    limit: Annotated[int, msgspec.Meta(ge=1, le=TOP_MAX)] = TOP_DEFAULT
+
+
+async def get_contribution(call: Call[OneContributor, NoBody]) -> ContributionShown:
+    """The weight, its share of the pool and the grants in force."""
+    user_id = call.subject(call.parameters.user_id)
+    await caught_up(call, ACCOUNTS, user_id)
+    await caught_up(call, MINING)
+    pool, _ = await call.resources.views.pool()
+    view = (await call.resources.views.account(user_id)).contribution
+    return ContributionShown(
+        user_id=user_id,
+        weight=str(view.weight),
+        share=pool_share(view.weight, weight_total(pool)),
+        grants=tuple(
+            Grant(
+                grant_id=grant_id,
+                source=held.source,
+                weight=str(held.weight),
+                expires_second=held.expires_second,
+            )
+            for grant_id, held in sorted(view.grants.items())
         ),
-        weight_after=str(granted.weight_after),
-        position=reply.last_position,
-    )
-    return answer(result, status=201)
-
-
-async def get_contribution(request: Request) -> Response:
-    user_id = subject(principal(request), request.path_params["user_id"], READS_OTHERS)
-    view = (await resources(request).views.account(user_id)).contribution
-    grants = tuple(
-        Grant(
-            grant_id=grant_id,
-            source=held.source,
-            weight=str(held.weight),
-            expires_second=held.expires_second,
-        )
-        for grant_id, held in sorted(view.grants.items())
-    )
-    return answer(
-        Contribution(
-            user_id=user_id, weight=str(view.weight), grants=grants, position=view.position
-        )
+        position=view.position,
     )
 
 
-async def get_summary(request: Request) -> Response:
-    """Public: the total weight and the heaviest users."""
-    count = query_int(request, "limit", minimum=1, maximum=TOP_MAX) or TOP_DEFAULT
-    pool, _ = await resources(request).views.pool()
-    miners, top = await resources(request).views.top_weights(count)
-    return answer(
-        ContributionSummary(
-            weight_total=str(pool.weight_total if pool else 0),
-            miners=miners,
-            top=tuple(Miner(user_id=view.user_id, weight=str(view.weight)) for view in top),
-        )
+async def list_contributors(call: Call[Contributors, NoBody]) -> Page[Contributor]:
+    """All users with a weight, heaviest first. The cursor is a rank: who changes places while pages
+    are read may be shown twice or not at all.
+    """
+    start, limit = call.parameters.cursor, call.parameters.limit
+    pool, _ = await call.resources.views.pool()
+    total = weight_total(pool)
+    count, found = await call.resources.views.top_weights(limit, start=start)
+    return Page(
+        items=tuple(
+            Contributor(
+                rank=rank,
+                user_id=view.user_id,
+                weight=str(view.weight),
+                share=pool_share(view.weight, total),
+                grants=len(view.grants),
+            )
+            for rank, view in enumerate(found, start + 1)
+        ),
+        next_cursor=rank_after(start, limit, count),
     )
 
 
-def _weight(weight: int | str) -> int:
-    if isinstance(weight, str):
-        return amount(weight, 0, "weight")
-    if weight < 0:
-        raise invalid("A weight is a positive whole number.", "weight")
-    return weight
+async def get_summary(call: Call[Top, NoBody]) -> ContributionSummary:
+    """The total weight and the heaviest users."""
+    pool, _ = await call.resources.views.pool()
+    miners, top = await call.resources.views.top_weights(call.parameters.limit)
+    return ContributionSummary(
+        weight_total=str(weight_total(pool)),
+        miners=miners,
+        top=tuple(Miner(user_id=view.user_id, weight=str(view.weight)) for view in top),
+    )
 
 
-ROUTES = (
-    Route("/v1/contributions", grant, methods=["POST"]),
-    Route("/v1/contributions/summary", get_summary, methods=["GET"]),
-    Route("/v1/contributions/{user_id}", get_contribution, methods=["GET"]),
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/contributions/summary",
+        handle=get_summary,
+        summary="total weight and the heaviest",
+        access=PUBLIC,
+        parameters=Top,
+        answer=ContributionSummary,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/contributions",
+        handle=list_contributors,
+        summary="all users by weight",
+        access=Access(Scope.READ_OTHERS),
+        parameters=Contributors,
+        answer=Page[Contributor],
+    ),
+    *routes_contributions_census.ENDPOINTS,
+    *routes_contributions_import.ENDPOINTS,
+    *routes_contributions_grants.ENDPOINTS,
+    *routes_contributions_history.ENDPOINTS,
+    Endpoint(
+        method="GET",
+        path="/v1/contributions/{user_id}",
+        handle=get_contribution,
+        summary="one user's weight, share and grants",
+        access=Access(Scope.READ, Scope.READ_OTHERS),
+        parameters=OneContributor,
+        answer=ContributionShown,
+    ),
 )

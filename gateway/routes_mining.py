@@ -1,139 +1,120 @@
-"""GET /v1/mining/pool, GET /v1/mining/me, GET /v1/mining/records, POST /v1/mining/settle."""
+"""The pool, one user's place in it, settling; and the endpoints of the whole service."""
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from gateway.auth import ACTS_FOR_OTHERS, READS_OTHERS, TRADES, require_role, subject
-from gateway.errors import Refusal, ViewsUnavailable
+from gateway import routes_mining_leaders, routes_mining_outlook, routes_mining_records
+from gateway.access import PUBLIC, Access, Scope
+from gateway.commands import submit
+from gateway.endpoint import Call, Endpoint, NoBody, Parameters, Reading
+from gateway.mining_shares import opened_pool
 from gateway.orders import event_of
-from gateway.rejections import wire_details
-from gateway.requests import (
-    answer,
-    principal,
-    query_limit,
-    query_period,
-    read_body,
-    refused,
-    resources,
-    submit,
-)
+from gateway.reading import caught_up
 from schemas import accrual, publications
 from schemas.amounts import format_amount
 from schemas.commands import SettleAccrual
-from schemas.deep_history import MINUTE_SECONDS, MiningRecord
 from schemas.events import AccrualSettled
-from schemas.frames import Refused
+from schemas.publications import MiningPool
 from schemas.rejections import RejectionCode
-from schemas.views import PoolView
-from schemas.wire import MiningMinute, MiningShare, Page, SettleBody, SettleResult
+from schemas.views import ACCOUNTS, MINING
+from schemas.wire import MiningShare, SettleBody, SettleResult
+from schemas.wire_mining import LedgerUserId
 
 
-async def get_pool(request: Request) -> Response:
-    return answer(publications.mining_pool(await _pool(request)))
+class OfUser(Reading, frozen=True, kw_only=True):
+    """user_id: the caller if left out."""
+
+    user_id: LedgerUserId | None = None
 
 
-async def get_share(request: Request) -> Response:
+async def get_pool(call: Call[Reading, NoBody]) -> MiningPool:
+    """The pool after its last second: reward_per_second is what that second paid."""
+    await caught_up(call, MINING)
+    return publications.mining_pool(await opened_pool(call))
+
+
+async def get_share(call: Call[OfUser, NoBody]) -> MiningShare:
     """The pool and the contribution are two projections; accrued is as of the pool's second."""
-    user_id = subject(principal(request), request.query_params.get("user_id"), READS_OTHERS)
-    pool = await _pool(request)
-    view = (await resources(request).views.account(user_id)).contribution
+    user_id = call.subject(call.parameters.user_id)
+    await caught_up(call, ACCOUNTS, user_id)
+    await caught_up(call, MINING)
+    pool = await opened_pool(call)
+    view = (await call.resources.views.account(user_id)).contribution
     accrued = accrual.accrued_minor(
         weight=view.weight,
         index=pool.index,
         entry_index=view.entry_index,
         entry_fraction=view.entry_fraction,
     )
-    return answer(
-        MiningShare(
-            user_id=user_id,
-            asset=pool.asset_id,
-            scale=pool.scale,
-            weight=str(view.weight),
-            weight_total=str(pool.weight_total),
-            entry_index=str(view.entry_index),
-            entry_fraction=str(view.entry_fraction),
-            index=str(pool.index),
-            second=pool.second,
-            accrued=format_amount(accrued, pool.scale),
-            settled=format_amount(view.settled_minor, pool.scale),
-            position=max(view.position, pool.position),
-        )
+    return MiningShare(
+        user_id=user_id,
+        asset=pool.asset_id,
+        scale=pool.scale,
+        weight=str(view.weight),
+        weight_total=str(pool.weight_total),
+        entry_index=str(view.entry_index),
+        entry_fraction=str(view.entry_fraction),
+        index=str(pool.index),
+        second=pool.second,
+        accrued=format_amount(accrued, pool.scale),
+        settled=format_amount(view.settled_minor, pool.scale),
+        position=max(view.position, pool.position),
     )
 
 
-async def get_records(request: Request) -> Response:
-    """Minutes that are over, of every minute since genesis; without `from` the newest."""
-    user_id = subject(principal(request), request.query_params.get("user_id"), READS_OTHERS)
-    history = resources(request).history
-    if history is None:
-        raise ViewsUnavailable("no history is configured")
-    (from_ms, to_ms), limit = query_period(request), query_limit(request)
-    pool = await _pool(request)
-    stop = (pool.second + 1) // MINUTE_SECONDS * MINUTE_SECONDS
-    if to_ms is not None:
-        stop = min(stop, _minute_at_or_after(to_ms))
-    start = stop - limit * MINUTE_SECONDS if from_ms is None else _minute_at_or_after(from_ms)
-    found = await history.mining_records(
-        user_id, from_second=start, to_second=stop, limit=limit + 1
-    )
-    shown = found[:limit]
-    has_more = len(found) > limit
-    page = Page(
-        items=tuple(_mining_minute(record, pool.scale) for record in shown),
-        next_cursor=str((shown[-1].open_second + MINUTE_SECONDS) * 1_000) if has_more else None,
-    )
-    return answer(page)
+async def settle(call: Call[Parameters, SettleBody]) -> SettleResult:
+    """Moves what accrued to the available balance. Needs no body; an operator may name a user.
 
-
-def _minute_at_or_after(at_ms: int) -> int:
-    width_ms = MINUTE_SECONDS * 1_000
-    return -(-at_ms // width_ms) * MINUTE_SECONDS
-
-
-def _mining_minute(record: MiningRecord, scale: int) -> MiningMinute:
-    return MiningMinute(
-        open_time=record.open_second * 1_000,
-        close_time=(record.open_second + MINUTE_SECONDS) * 1_000 - 1,
-        weight=str(record.weight),
-        accrued=format_amount(record.accrued_minor, scale),
-        settled=format_amount(record.settled_minor, scale),
-        cumulative=format_amount(record.cumulative_minor, scale),
-    )
-
-
-async def settle(request: Request) -> Response:
-    """Needs no body; an operator may name a user in it."""
-    who = principal(request)
-    require_role(who, TRADES)
-    has_body = request.headers.get("content-length", "0") != "0"
-    body = await read_body(request, SettleBody) if has_body else SettleBody()
-    command = SettleAccrual(user_id=subject(who, body.user_id, ACTS_FOR_OTHERS))
-    reply = await submit(request, command)
-    if isinstance(reply, Refused):
-        return refused(reply.rejection, wire_details(reply.rejection))
+    It also happens by itself when a weight changes, or an order or withdrawal needs the amount.
+    """
+    reply = await submit(call, SettleAccrual(user_id=call.subject(call.body.user_id)))
     settled = event_of(reply, AccrualSettled)
-    scale = await resources(request).catalogue.scale(settled.asset_id)
-    return answer(
-        SettleResult(
-            user_id=settled.user_id,
-            asset=settled.asset_id,
-            amount=format_amount(settled.amount_minor, scale),
-            position=reply.last_position,
-        )
+    scale = await call.resources.catalogue.scale(settled.asset_id)
+    return SettleResult(
+        user_id=settled.user_id,
+        asset=settled.asset_id,
+        amount=format_amount(settled.amount_minor, scale),
+        position=reply.last_position,
     )
 
 
-async def _pool(request: Request) -> PoolView:
-    pool, _ = await resources(request).views.pool()
-    if pool is None:
-        raise Refusal(RejectionCode.LEDGER_NOT_OPEN, "The ledger has no second yet.")
-    return pool
-
-
-ROUTES = (
-    Route("/v1/mining/pool", get_pool, methods=["GET"]),
-    Route("/v1/mining/me", get_share, methods=["GET"]),
-    Route("/v1/mining/records", get_records, methods=["GET"]),
-    Route("/v1/mining/settle", settle, methods=["POST"]),
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/mining/pool",
+        handle=get_pool,
+        summary="the mining pool",
+        access=PUBLIC,
+        parameters=Reading,
+        answer=MiningPool,
+        refuses=(RejectionCode.LEDGER_NOT_OPEN,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/mining/me",
+        handle=get_share,
+        summary="a user's place in the pool",
+        access=Access(Scope.READ, Scope.READ_OTHERS),
+        parameters=OfUser,
+        answer=MiningShare,
+        refuses=(RejectionCode.LEDGER_NOT_OPEN,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/mining/settle",
+        handle=settle,
+        summary="settle what accrued",
+        access=Access(Scope.TRADE, Scope.TRADE_OTHERS),
+        body=SettleBody,
+        needs_body=False,
+        answer=SettleResult,
+        is_command=True,
+        refuses=(
+            RejectionCode.LEDGER_NOT_OPEN,
+            RejectionCode.INVALID_ID,
+            RejectionCode.UNKNOWN_ACCOUNT,
+            RejectionCode.ACCOUNT_FROZEN,
+            RejectionCode.NOTHING_TO_SETTLE,
+        ),
+    ),
+    *routes_mining_outlook.ENDPOINTS,
+    *routes_mining_records.ENDPOINTS,
+    *routes_mining_leaders.ENDPOINTS,
 )

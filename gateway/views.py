@@ -8,7 +8,7 @@ Everything above this file sees structs of schemas.views and, if Redis fails, Vi
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,17 +16,21 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from gateway.errors import ViewsUnavailable
+from gateway.view_reads import SharedReads
 from schemas import views
 from schemas.effects import partition_of
 from schemas.records import POSTINGS_PARTITIONS
 from schemas.views import (
     AccountView,
     AssetView,
+    BurnedView,
     BurnMinute,
     Candle,
     ContributionView,
     DepthView,
+    FillView,
     MarketView,
+    OrderView,
     PoolView,
     TickerView,
     TradeView,
@@ -48,10 +52,13 @@ _account = msgspec.json.Decoder(AccountView).decode
 _asset = msgspec.json.Decoder(AssetView).decode
 _beat = msgspec.json.Decoder(_Beat).decode
 _burn_minute = msgspec.json.Decoder(BurnMinute).decode
+_burned = msgspec.json.Decoder(BurnedView).decode
 _candle = msgspec.json.Decoder(Candle).decode
 _contribution = msgspec.json.Decoder(ContributionView).decode
 _depth = msgspec.json.Decoder(DepthView).decode
+_fill = msgspec.json.Decoder(FillView).decode
 _market = msgspec.json.Decoder(MarketView).decode
+_order = msgspec.json.Decoder(OrderView).decode
 _pool = msgspec.json.Decoder(PoolView).decode
 _ticker = msgspec.json.Decoder(TickerView).decode
 _trade = msgspec.json.Decoder(TradeView).decode
@@ -66,6 +73,14 @@ class Versioned(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: str | None
     offset: int
+
+
+class KnownSpan(NamedTuple):
+    """Open seconds of the first and the newest candle that were found at an epoch."""
+
+    epoch: str | None
+    first: int
+    newest: int
 
 
 class AccountState(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +101,10 @@ def translated() -> Iterator[None]:
 
 
 class Views:
-    """One pool of connections per database. Close with close()."""
+    """One pool of connections per database. Close with close().
+
+    known_spans: by market and interval, what gateway.candles found last.
+    """
 
     def __init__(self, url: str) -> None:
         self._databases = {
@@ -102,9 +120,16 @@ class Views:
             )
             for number in (views.CONTRIBUTION_DB, views.MINING_DB, views.TRADING_DB)
         }
+        self._reads = {
+            projection: SharedReads(self.home(projection), views.generation_key(projection))
+            for projection in views.HOME_DB
+        }
         self._live: dict[str, str] = {}
+        self.known_spans: dict[tuple[str, str], KnownSpan] = {}
 
     async def close(self) -> None:
+        for reads in self._reads.values():
+            await reads.close()
         for database in self._databases.values():
             await database.aclose()
             await database.connection_pool.disconnect()
@@ -132,6 +157,15 @@ class Views:
             async with self._databases[views.TRADING_DB].pipeline(transaction=False) as pipe:
                 pipe.ping()
                 await pipe.execute()
+
+    async def position(self, projection: str, partition: int) -> int:
+        """Of the last event in the views, 0 before the first."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.checkpoint_key(projection, partition)), "position")
+
+        (position,) = await self._read(projection, fill)
+        return int(position or 0)
 
     async def assets_and_markets(self) -> tuple[dict[str, AssetView], dict[str, MarketView]]:
         def fill(pipe: Pipeline, key: StoredKey) -> None:
@@ -201,6 +235,15 @@ class Views:
         epoch, offset, ticker = await self._read(views.MARKET, fill)
         return (_ticker(ticker) if ticker else None), _versioned(epoch, offset)
 
+    async def tickers(self, market_ids: Sequence[str]) -> list[TickerView]:
+        """Those that have one, of several markets as of the same moment; one at least."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.mget([key(views.ticker_key(market_id)) for market_id in market_ids])
+
+        (found,) = await self._read(views.MARKET, fill)
+        return [_ticker(text) for text in found if text]
+
     async def trades(self, market_id: str, count: int) -> tuple[list[TradeView], Versioned]:
         """The newest `count`, oldest of them first."""
 
@@ -242,6 +285,40 @@ class Views:
         )
         return [_burn_minute(text) for text in found], versioned
 
+    async def burned(self, asset_id: str) -> BurnedView:
+        """What was ever burned of an asset."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.get(key(views.burned_key(asset_id)))
+
+        (text,) = await self._read(views.MARKET, fill)
+        return _burned(text) if text else BurnedView(asset_id=asset_id)
+
+    async def open_orders(self, user_id: str) -> list[OrderView]:
+        """In no order."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hvals(key(views.orders_key(user_id)))
+
+        (found,) = await self._read(views.ACCOUNTS, fill)
+        return [_order(text) for text in found]
+
+    async def open_order(self, user_id: str, order_id: int) -> OrderView | None:
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.hget(key(views.orders_key(user_id)), str(order_id))
+
+        (text,) = await self._read(views.ACCOUNTS, fill)
+        return _order(text) if text else None
+
+    async def fills(self, user_id: str) -> list[FillView]:
+        """The newest FILLS_KEPT, newest first; all there are if they are fewer."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.lrange(key(views.fills_key(user_id)), 0, views.FILLS_KEPT - 1)
+
+        (found,) = await self._read(views.ACCOUNTS, fill)
+        return [_fill(text) for text in found]
+
     async def weeks(self, market_id: str) -> list[int]:
         """Open seconds of the market's weekly candles, oldest first; one for each week it lived."""
 
@@ -251,13 +328,45 @@ class Views:
         (fields,) = await self._read(views.MARKET, fill)
         return sorted(int(field) for field in fields)
 
-    async def top_weights(self, count: int) -> tuple[int, list[ContributionView]]:
-        """How many users are ranked, and the heaviest, exact weights, heaviest first."""
+    async def emission(self) -> tuple[PoolView | None, dict[int, int]]:
+        """The mining pool, and the schedule: reward in minor units by first second, in order."""
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.get(key(views.POOL_KEY))
+            pipe.hgetall(key(views.EMISSION_KEY))
+
+        pool, rewards = await self._read(views.MINING, fill)
+        schedule = sorted((int(second), int(reward)) for second, reward in rewards.items())
+        return (_pool(pool) if pool else None), dict(schedule)
+
+    async def leaders(
+        self, database: int, board: str, *, start: int, count: int, user_id: str
+    ) -> tuple[int, list[str], int | None]:
+        """How many a leaderboard ranks, `count` of them after the first `start`, largest first, and
+        how many are before one user, None if the user was never on it.
+        """
+
+        def fill(pipe: Pipeline, key: StoredKey) -> None:
+            pipe.execute_command("SELECT", database)
+            pipe.zcount(key(board), "(0", "+inf")
+            pipe.zrevrange(key(board), start, start + count - 1)
+            pipe.zrevrank(key(board), user_id)
+            pipe.execute_command("SELECT", views.TRADING_DB)
+
+        _, ranked, user_ids, before, _ = await self._read(views.ACCOUNTS, fill)
+        return ranked, [found.decode() for found in user_ids], before
+
+    async def top_weights(
+        self, count: int, *, start: int = 0
+    ) -> tuple[int, list[ContributionView]]:
+        """How many users are ranked, and the heaviest after the first `start`, exact weights,
+        heaviest first.
+        """
 
         def rank(pipe: Pipeline, key: StoredKey) -> None:
             pipe.execute_command("SELECT", views.CONTRIBUTION_DB)
             pipe.zcount(key(views.WEIGHTS_KEY), "(0", "+inf")
-            pipe.zrevrange(key(views.WEIGHTS_KEY), 0, count - 1)
+            pipe.zrevrange(key(views.WEIGHTS_KEY), start, start + count - 1)
             pipe.execute_command("SELECT", views.TRADING_DB)
 
         for _ in range(MOVES_MAX):
@@ -305,10 +414,7 @@ class Views:
             generation = self.live(projection)
             key = partial(views.stored_key, projection, generation)
             with translated():
-                async with self.home(projection).pipeline(transaction=True) as pipe:
-                    pipe.get(views.generation_key(projection))
-                    fill(pipe, key)
-                    pointer, *answers = await pipe.execute()
+                pointer, answers = await self._reads[projection].read(fill, key)
             if self.is_live(projection, generation, pointer):
                 return answers
         raise ViewsUnavailable(f"the generation of {projection} changed {MOVES_MAX} times")

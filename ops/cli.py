@@ -29,6 +29,8 @@ COMMANDS: dict[str, Lazy] = {
     "down": Lazy("ops.commands.down:command", "stop a stack"),
     "status": Lazy("ops.commands.status:command", "state and address of every part"),
     "token": Lazy("ops.commands.token:command", "print a bearer token"),
+    "keys": Lazy("ops.commands.keys:command", "list, rotate and retire the keys of tokens"),
+    "user": Lazy("ops.commands.user:command", "make, list and change accounts"),
     "config": Lazy("ops.commands.config:command", "print the configuration, secrets hidden"),
     "doctor": Lazy("ops.commands.doctor:command", "say what is missing on this machine"),
     "demo": Lazy("ops.commands.demo:command", "a stack with demo users, or a real tape"),
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Lazy] = {
     "snapshot": Lazy("ops.commands.snapshot:command", "keep the state for a quick start"),
     "relay": Lazy("ops.commands.relay:command", "part: the log to Kafka"),
     "project": Lazy("ops.commands.project:command", "part: fold Kafka into views"),
+    "jobs": Lazy("ops.commands.jobs:command", "part: rebuilds and audits asked for over HTTP"),
     "serve": Lazy("ops.commands.serve:command", "part: HTTP and WebSocket services"),
     "bots": Lazy("ops.commands.bots:command", "part: demo users who mine and trade"),
 }

@@ -15,6 +15,7 @@ import msgspec
 from ops.errors import UsageError
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Clock = Literal["wall", "virtual"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
@@ -26,6 +27,9 @@ _NOT_INHERITED = (
     "DURIAN_LOG_WRITER_PASSWORD",
     "DURIAN_LOG_READER_PASSWORD",
     "DURIAN_HISTORY_",
+    "DURIAN_AUTH_",
+    "DURIAN_DESK_",
+    "DURIAN_TOKEN_KEYS",
     "DURIAN_PART",
     "NOTIFY_SOCKET",
     "WATCHDOG_",
@@ -38,6 +42,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     contribution: int = 3020
     mining: int = 3021
     trading: int = 3022
+    admin: int = 3023
+    auth: int = 3024
     stream: int = 3025
     engine: int = 3030
     engine_metrics: int = 3031
@@ -56,14 +62,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a process may know from outside.
 
     postgres_url: "postgresql://user:password@host:port/database", with the role of this part.
-    history_url: the same of the deep history's database, "" where a part does not use it.
+    history_url, auth_url, desk_url: the same of the databases of the deep history, of the accounts
+    (rwa_auth) and of the administration (mining_admin_db), "" where a part does not use one.
     redis_url: "redis://:password@host:port"; each view chooses its own database number.
     kafka_url: "kafka://host:port". engine_url: "tcp://host:port".
     genesis: path of a genesis.json, "" to start with the default genesis.
-    origins: web pages of other hosts that may open a stream, "https://host[:port]" with commas
-    between, or "*". stream_processes: how many share the stream's port on this machine.
+    origins: web pages of other hosts that may open a stream and read answers,
+    "https://host[:port]" with commas between, or "*". proxies: addresses whose X-Forwarded-For is
+    believed, with commas between. requests_*: per second of one user, one member of staff, one
+    address without a token, twice as many at once; 0 for no limit. access_log: a file, "-" for
+    standard error, "none". stream_processes: how many share the stream's port on this machine.
     stream_connections_max: of one of these processes; one more is refused.
-    token_public_key: path of the PEM file that bearer tokens are verified with.
+    token_public_key: path of the file that bearer tokens are verified with: a JWKS, or the PEM of
+    one key. token_keys: directory of the keys that they are signed with, for auth only.
     archive_dir: where archived events are looked for; None means `archive` in the data directory.
     part, notify_socket: which part the supervisor (or systemd) started this process as, and
     where it waits for READY=1.
@@ -74,6 +85,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     archive_dir: Path | None = None
     postgres_url: str = ""
     history_url: str = ""
+    auth_url: str = ""
+    desk_url: str = ""
     redis_url: str = ""
     kafka_url: str = ""
     engine_url: str = ""
@@ -82,13 +95,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = "wall"
     genesis: str = ""
     origins: str = ""
+    proxies: str = "127.0.0.1,::1"
+    requests_user: NotNegative = 50
+    requests_staff: NotNegative = 2_000
+    requests_address: NotNegative = 100
+    access_log: str = "-"
     stream_processes: Positive = 1
     stream_connections_max: Positive = 50_000
     token_public_key: str = ""
+    token_keys: str = ""
     log_writer_password: str = ""
     log_reader_password: str = ""
     history_writer_password: str = ""
     history_reader_password: str = ""
+    auth_password: str = ""
+    desk_password: str = ""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     part: str = ""
@@ -102,6 +123,8 @@ _VARIABLES = {
     "DURIAN_ARCHIVE": "archive_dir",
     "DURIAN_POSTGRES_URL": "postgres_url",
     "DURIAN_HISTORY_URL": "history_url",
+    "DURIAN_AUTH_URL": "auth_url",
+    "DURIAN_DESK_URL": "desk_url",
     "DURIAN_REDIS_URL": "redis_url",
     "DURIAN_KAFKA_URL": "kafka_url",
     "DURIAN_ENGINE_URL": "engine_url",
@@ -109,13 +132,21 @@ _VARIABLES = {
     "DURIAN_CLOCK": "clock",
     "DURIAN_GENESIS": "genesis",
     "DURIAN_ORIGINS": "origins",
+    "DURIAN_PROXIES": "proxies",
+    "DURIAN_REQUESTS_USER": "requests_user",
+    "DURIAN_REQUESTS_STAFF": "requests_staff",
+    "DURIAN_REQUESTS_ADDRESS": "requests_address",
+    "DURIAN_ACCESS_LOG": "access_log",
     "DURIAN_STREAM_PROCESSES": "stream_processes",
     "DURIAN_STREAM_CONNECTIONS_MAX": "stream_connections_max",
     "DURIAN_TOKEN_PUBLIC_KEY": "token_public_key",
+    "DURIAN_TOKEN_KEYS": "token_keys",
     "DURIAN_LOG_WRITER_PASSWORD": "log_writer_password",
     "DURIAN_LOG_READER_PASSWORD": "log_reader_password",
     "DURIAN_HISTORY_WRITER_PASSWORD": "history_writer_password",
     "DURIAN_HISTORY_READER_PASSWORD": "history_reader_password",
+    "DURIAN_AUTH_PASSWORD": "auth_password",
+    "DURIAN_DESK_PASSWORD": "desk_password",
     "DURIAN_LOG_LEVEL": "log_level",
     "DURIAN_LOG_FORMAT": "log_format",
     "DURIAN_PART": "part",
@@ -124,6 +155,8 @@ _VARIABLES = {
 _SCHEMES = {
     "postgres_url": ("postgresql", "postgres"),
     "history_url": ("postgresql", "postgres"),
+    "auth_url": ("postgresql", "postgres"),
+    "desk_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss"),
     "kafka_url": ("kafka",),
     "engine_url": ("tcp",),
@@ -133,6 +166,8 @@ _SECRETS = (
     "log_reader_password",
     "history_writer_password",
     "history_reader_password",
+    "auth_password",
+    "desk_password",
 )
 
 

@@ -69,7 +69,7 @@ class DataDir(msgspec.Struct, frozen=True):
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Passwords made once per data directory. owner: the role that owns the databases.
 
-    history_*: "" in a file from before there was a history; made when it is next read.
+    history_*, auth, desk: "" in a file from before they were; made when it is next read.
     """
 
     postgres_owner: str
@@ -77,6 +77,8 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     log_reader: str
     history_writer: str = ""
     history_reader: str = ""
+    auth: str = ""
+    desk: str = ""
     redis: str
     kafka_cluster_id: str
 
@@ -123,6 +125,8 @@ def load_secrets(data_dir: DataDir) -> Secrets:
         log_reader=randomness.token_urlsafe(SECRET_BYTES),
         history_writer=randomness.token_urlsafe(SECRET_BYTES),
         history_reader=randomness.token_urlsafe(SECRET_BYTES),
+        auth=randomness.token_urlsafe(SECRET_BYTES),
+        desk=randomness.token_urlsafe(SECRET_BYTES),
         redis=randomness.token_urlsafe(SECRET_BYTES),
         # Kafka's ids are 16 bytes in URL-safe base64 and must not begin with a dash.
         kafka_cluster_id="A" + randomness.token_urlsafe(16)[:20] + "A",

@@ -8,17 +8,25 @@ from engine.kafka import create_topics
 from engine.postgres.provision import Migration, provision
 from ops.config import Config, require
 from ops.history_database import history_url_beside, provision_history
+from ops.service_databases import (
+    auth_url_beside,
+    desk_url_beside,
+    provision_auth,
+    provision_desk,
+)
 from ops.wiring import bootstrap_of
 
 
 class Migrated(msgspec.Struct, frozen=True, kw_only=True):
     """What a run of `durian migrate` did; its JSON is public. topics_created: of Kafka.
 
-    history: of the deep history's database.
+    history, auth, desk: of the databases of the deep history, the accounts, the administration.
     """
 
     schema: Migration
     history: Migration
+    auth: Migration
+    desk: Migration
     topics_created: list[str]
 
 
@@ -37,5 +45,17 @@ async def run_migrate(config: Config) -> Migrated:
         writer_password=require(config, "history_writer_password"),
         reader_password=require(config, "history_reader_password"),
     )
+    auth = await asyncio.to_thread(
+        provision_auth,
+        config.auth_url or auth_url_beside(owner_url),
+        password=require(config, "auth_password"),
+    )
+    desk = await asyncio.to_thread(
+        provision_desk,
+        config.desk_url or desk_url_beside(owner_url),
+        password=require(config, "desk_password"),
+    )
     topics = await create_topics(bootstrap_of(config))
-    return Migrated(schema=migration, history=history, topics_created=topics)
+    return Migrated(
+        schema=migration, history=history, auth=auth, desk=desk, topics_created=topics
+    )

@@ -17,6 +17,7 @@ from ops.history_database import history_url_beside
 from ops.part import Part
 from ops.ports import PortReservations, choose_ports
 from ops.servers import kafka, postgres, redis
+from ops.service_databases import auth_url_beside, desk_url_beside
 from ops.tokens import ensure_keys, public_key_file
 
 PROJECTORS = ("market", "mining", "accounts")
@@ -105,6 +106,8 @@ def _client_config(
         data_dir=data_dir.root,
         postgres_url=postgres_url,
         history_url=config.history_url or history_url_beside(postgres_url),
+        auth_url=config.auth_url or auth_url_beside(postgres_url),
+        desk_url=config.desk_url or desk_url_beside(postgres_url),
         redis_url=config.redis_url or redis.url(ports.redis, secrets.redis),
         kafka_url=config.kafka_url or kafka.url(ports.kafka),
         engine_url=f"tcp://{config.host}:{ports.engine}",
@@ -112,10 +115,13 @@ def _client_config(
         clock=clock,
         genesis=str(data_dir.genesis_file) if data_dir.genesis_file.exists() else "",
         token_public_key=public_key_file(data_dir),
+        token_keys=str(data_dir.keys),
         log_writer_password=secrets.log_writer,
         log_reader_password=secrets.log_reader,
         history_writer_password=secrets.history_writer,
         history_reader_password=secrets.history_reader,
+        auth_password=secrets.auth,
+        desk_password=secrets.desk,
     )
 
 
@@ -191,11 +197,14 @@ def _own_parts(
         "DURIAN_HISTORY_URL": client.history_url,
         "DURIAN_HISTORY_WRITER_PASSWORD": secrets.history_writer,
         "DURIAN_HISTORY_READER_PASSWORD": secrets.history_reader,
+        "DURIAN_AUTH_URL": client.auth_url,
+        "DURIAN_AUTH_PASSWORD": secrets.auth,
+        "DURIAN_DESK_URL": client.desk_url,
+        "DURIAN_DESK_PASSWORD": secrets.desk,
     }
     reader = role_url(postgres.LOG_READER, secrets.log_reader)
     projectors = _projectors(client, secrets, shared)
-    history_reader = _history_url(client, postgres.HISTORY_READER, secrets.history_reader)
-    gateways = {**reader, "DURIAN_HISTORY_URL": history_reader}
+    gateways = {**reader, **_gateway_urls(client, secrets)}
     listed = [
         _python_part("migrate", ("migrate",), owner, depends_on=("postgres", "kafka")),
         _python_part(
@@ -214,7 +223,14 @@ def _own_parts(
             talks_to=tuple(part.name for part in projectors),
         ),
         *projectors,
-        *_gateways(client, gateways),
+        *_gateways(client, secrets, gateways),
+        # As the owner, because jobs are commands of operators: generations are made and dropped.
+        _python_part(
+            "jobs",
+            ("jobs",),
+            {**owner, "DURIAN_DESK_URL": gateways["DURIAN_DESK_URL"]},
+            depends_on=("migrate", "redis", "kafka"),
+        ),
     ]
     listed[0] = msgspec.structs.replace(listed[0], one_shot=True)
     others = tuple(part.name for part in listed)
@@ -248,27 +264,54 @@ def _history_url(client: Config, role: str, password: str) -> str:
     return postgres.with_role(client.history_url, role=role, password=password)
 
 
-def _gateways(client: Config, reader: Mapping[str, str]) -> list[Part]:
-    # The readers' roles: the log's head row says which engine leads, the history is read.
-    ports = client.ports
-    services = {
-        "contribution": ports.contribution,
-        "mining": ports.mining,
-        "trading": ports.trading,
-    }
-    return [
-        _python_part(
-            "api",
-            ("serve", *services),
-            reader,
-            depends_on=("migrate", "redis"),
-            talks_to=("engine",),
-            addresses={
-                name: {"url": f"http://{client.host}:{port}"} for name, port in services.items()
-            },
+def _gateway_urls(client: Config, secrets: Secrets) -> dict[str, str]:
+    # The log's reader: its head row says which engine leads, its index what a user did.
+    return {
+        "DURIAN_HISTORY_URL": _history_url(client, postgres.HISTORY_READER, secrets.history_reader),
+        "DURIAN_DESK_URL": postgres.with_role(
+            client.desk_url, role=postgres.DESK, password=secrets.desk
         ),
-        *_streams(client, reader),
+    }
+
+
+def _gateways(client: Config, secrets: Secrets, reader: Mapping[str, str]) -> list[Part]:
+    """Accounts apart from the rest: only they are told where the passwords are, and only auth has
+    the keys that tokens are signed with.
+    """
+    accounts = {
+        **reader,
+        "DURIAN_AUTH_URL": postgres.with_role(
+            client.auth_url, role=postgres.AUTH, password=secrets.auth
+        ),
+    }
+    signing = {**accounts, "DURIAN_TOKEN_KEYS": client.token_keys}
+    streaming = {name: text for name, text in reader.items() if name != "DURIAN_DESK_URL"}
+    return [
+        _service_part("api", client, ("contribution", "mining", "trading"), reader),
+        _service_part("auth", client, ("auth",), signing),
+        _service_part("admin", client, ("admin",), accounts),
+        *_streams(client, streaming),
     ]
+
+
+def _service_part(
+    name: str, client: Config, services: tuple[str, ...], environment: Mapping[str, str]
+) -> Part:
+    return _python_part(
+        name,
+        ("serve", *services),
+        {**environment, "DURIAN_ACCESS_LOG": _access_log(client, name)},
+        depends_on=("migrate", "redis"),
+        talks_to=("engine",),
+        addresses={
+            service: {"url": f"http://{client.host}:{getattr(client.ports, service)}"}
+            for service in services
+        },
+    )
+
+
+def _access_log(client: Config, part: str) -> str:
+    return str(DataDir(client.data_dir).logs / f"access-{part}.log")
 
 
 def _streams(client: Config, reader: Mapping[str, str]) -> list[Part]:
@@ -277,7 +320,7 @@ def _streams(client: Config, reader: Mapping[str, str]) -> list[Part]:
     first = _python_part(
         "stream",
         ("serve", "stream"),
-        reader,
+        {**reader, "DURIAN_ACCESS_LOG": _access_log(client, "stream")},
         depends_on=("migrate", "redis"),
         talks_to=("engine",),
         addresses=address,

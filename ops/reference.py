@@ -11,6 +11,9 @@ import msgspec
 from msgspec import inspect as shapes
 
 from gateway.errors import status_of
+from gateway.openapi import document as openapi
+from gateway.openapi import permissions
+from gateway.services import ENDPOINTS, HttpService
 from gateway.stream.document import encoded_document
 from schemas import publications
 from schemas.commands import LedgerCommand
@@ -232,6 +235,16 @@ def rejections_page() -> str:
 def stream_document() -> str:
     """docs/asyncapi.json."""
     return encoded_document().decode()
+
+
+def service_document(service: HttpService) -> str:
+    """docs/openapi/SERVICE.json."""
+    return openapi.encoded_document(service, ENDPOINTS[service]).decode()
+
+
+def permissions_page() -> str:
+    """docs/permissions.md."""
+    return permissions.page(ENDPOINTS, GENERATED)
 
 
 def _event_section(kind: type[Event]) -> Iterator[str]:

@@ -7,33 +7,26 @@ import gc
 import logging
 import resource
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.auth import TokenVerifier
 from gateway.cancelling import end_all
-from gateway.catalogue import Catalogue
-from gateway.engine_client import EngineClient, EngineTimes
+from gateway.engine_client import EngineTimes
 from gateway.errors import ViewsUnavailable
 from gateway.http_protocol import HttpProtocol
-from gateway.metrics import GatewayMetrics
-from gateway.ports import DeepHistory, Resources
+from gateway.ports import Resources
 from gateway.routes_health import OK, dependencies
 from gateway.services import HTTP_SERVICES, HttpService, create_app
 from gateway.stream.protocol import StreamProtocol
 from gateway.stream.routes import Stream, create_stream_app
 from gateway.stream.session import MESSAGE_BYTES_MAX
-from gateway.views import Views
-from ops.config import Config, require
-from ops.errors import ServerUnavailable, UsageError
-from ops.history_reads import history_reads
-from ops.leader import leader_locator
+from ops.config import Config
+from ops.errors import ServerUnavailable
+from ops.gateway_resources import around, gateway_resources
 from ops.notify import Notifier
 from ops.wiring import stop_on_signals
 
@@ -79,14 +72,6 @@ class _Server(uvicorn.Server):
     def stop_accepting(self) -> None:
         for listening in self.servers:
             listening.close()
-
-
-def token_verifier(path: str) -> TokenVerifier:
-    """Raises UsageError when the file is missing or not an Ed25519 public key."""
-    try:
-        return TokenVerifier.from_file(Path(path))
-    except (OSError, ValueError) as exc:
-        raise UsageError(f"DURIAN_TOKEN_PUBLIC_KEY: {exc}") from exc
 
 
 def bind(config: Config, names: Sequence[ServiceName]) -> list[Listener]:
@@ -156,12 +141,9 @@ async def serve(
     """
     notifier = Notifier(config.notify_socket)
     async with contextlib.AsyncExitStack() as stack:
-        locate = await stack.enter_async_context(leader_locator(config))
-        engine = EngineClient(locate=locate, times=times)
-        history = await stack.enter_async_context(history_reads(config))
-        resources = _resources(config, engine, history)
-        stack.push_async_callback(resources.views.close)
-        await stack.enter_async_context(engine.running())
+        services = [listener.service for listener in listeners]
+        resources = await stack.enter_async_context(gateway_resources(config, services, times))
+        surroundings = around(config)
         stream = Stream(
             resources,
             allowed_origins=config.origins.replace(",", " ").split(),
@@ -171,7 +153,10 @@ async def serve(
             await stack.enter_async_context(stream.running())
         apps: dict[ServiceName, Callable[[], ASGIApp]] = {
             "stream": functools.partial(create_stream_app, stream, resources),
-            **{name: functools.partial(create_app, name, resources) for name in HTTP_SERVICES},
+            **{
+                name: functools.partial(create_app, name, resources, surroundings)
+                for name in HTTP_SERVICES
+            },
         }
         servers = [_server(config, apps[listener.service]()) for listener in listeners]
         running = [
@@ -196,19 +181,6 @@ async def serve(
             stream.failed.result()
 
 
-def _resources(config: Config, engine: EngineClient, history: DeepHistory | None) -> Resources:
-    views = Views(require(config, "redis_url"))
-    return Resources(
-        views=views,
-        catalogue=Catalogue(views),
-        engine=engine,
-        tokens=token_verifier(require(config, "token_public_key")),
-        metrics=GatewayMetrics(engine.is_connected),
-        now_second=lambda: int(time.time()),
-        history=history,
-    )
-
-
 def _server(config: Config, app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
@@ -222,6 +194,7 @@ def _server(config: Config, app: ASGIApp) -> _Server:
             log_level="warning",
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=config.proxies,
             backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )

@@ -111,6 +111,20 @@ class IndexMark(msgspec.Struct, frozen=True, gc=False):
     allocated_minor: int
 
 
+class AllocationSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the log holds the allocations of a period of seconds, and what weighed in it.
+
+    first, last: positions; all of the period, as far as the history reaches, is allocated between
+    them. is_over: the period's last minute is in it. changes: of one
+    user, oldest first; of each second the last one, and the last one before the period.
+    """
+
+    first: int
+    last: int
+    is_over: bool
+    changes: tuple[WeightChange, ...]
+
+
 class MiningRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One user's mining in one minute that is over. Computed, never stored.
 

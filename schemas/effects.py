@@ -82,6 +82,7 @@ class UserEffect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """event_type: tag of the event at `position`. balances: empty if the event moved nothing.
 
     order: what the event did to one of the user's orders; fill: the trade that did it.
+    frozen_for: the reason, of an event that froze the account.
     """
 
     position: int
@@ -92,6 +93,7 @@ class UserEffect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     contribution: ContributionChange | None = None
     order: OrderChange | None = None
     fill: Fill | None = None
+    frozen_for: str | None = None
 
 
 encode_effect = msgspec.json.Encoder().encode

@@ -264,12 +264,17 @@ def burn(event: AssetBurned, position: int, scale: int) -> Burn:
 
 
 def burn_record(minute: BurnMinute, market: MarketView) -> BurnRecord:
+    return burned_minute(minute, market.base_scale)
+
+
+def burned_minute(minute: BurnMinute, scale: int) -> BurnRecord:
+    """scale: of the burned asset."""
     return BurnRecord(
         open_time=minute.open_second * 1_000,
         close_time=(minute.open_second + 60) * 1_000 - 1,
-        burned=format_amount(minute.burned, market.base_scale),
+        burned=format_amount(minute.burned, scale),
         trade_count=minute.trade_count,
-        cumulative=format_amount(minute.cumulative, market.base_scale),
+        cumulative=format_amount(minute.cumulative, scale),
         closed=minute.closed,
     )
 

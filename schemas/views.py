@@ -345,13 +345,14 @@ class AccountView(msgspec.Struct, kw_only=True):
     contribution.
 
     offset: of channel account; counts the user's effects. Only the newest state of a batch is
-    published, so published offsets rise but may skip numbers.
+    published, so published offsets rise but may skip numbers. frozen: why, None if it is not.
     """
 
     user_id: str
     balances: dict[str, BalanceView]
     offset: int = 0
     position: int = 0
+    frozen: str | None = None
 
 
 class OrderView(msgspec.Struct, array_like=True, kw_only=True):

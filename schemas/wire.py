@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from schemas.events import OrderType, Side, TimeInForce
+from schemas.events import OrderType, SelfTradePrevention, Side, TimeInForce
 from schemas.publications import BurnRecord, Trade
+from schemas.wire_values import Amount, AssetId, MarketId, OwnId, UserRef
 
 T = TypeVar("T")
 
@@ -41,6 +42,32 @@ class WireCode(enum.StrEnum):
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     GOING_AWAY = "going_away"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    UPGRADE_REQUIRED = "upgrade_required"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    VIEWS_BEHIND = "views_behind"
+    HISTORY_UNAVAILABLE = "history_unavailable"
+    ACCOUNTS_UNAVAILABLE = "accounts_unavailable"
+    DESK_UNAVAILABLE = "desk_unavailable"
+    INVALID_CREDENTIALS = "invalid_credentials"
+    SIGN_IN_DELAYED = "sign_in_delayed"
+    SECOND_FACTOR_REQUIRED = "second_factor_required"
+    SECOND_FACTOR_INVALID = "second_factor_invalid"
+    REFRESH_TOKEN_INVALID = "refresh_token_invalid"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"
+    CODE_INVALID = "code_invalid"
+    NAME_TAKEN = "name_taken"
+    PASSWORD_TOO_WEAK = "password_too_weak"
+    UNKNOWN_USER = "unknown_user"
+    UNKNOWN_SESSION = "unknown_session"
+    UNKNOWN_WITHDRAWAL = "unknown_withdrawal"
+    UNKNOWN_APPROVAL = "unknown_approval"
+    ALREADY_DECIDED = "already_decided"
+    SAME_PERSON = "same_person"
+    CHANGE_IN_PROGRESS = "change_in_progress"
+    UNKNOWN_JOB = "unknown_job"
+    JOB_RUNNING = "job_running"
+    UNKNOWN_TRADE = "unknown_trade"
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,25 +75,36 @@ class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class PlaceOrderBody(RequestBody, frozen=True, kw_only=True):
-    """price: quote units per whole base unit; absent for market orders. quantity: base units."""
+    """price: quote units per whole base unit; absent for market orders.
 
-    market: str
+    Exactly one of quantity (base units) and quote_budget (quote units, market orders only): a
+    budget is the most that a buy spends, the most that a sell receives. post_only: refused if it
+    would trade at once. self_trade_prevention: which order goes when two of one user's would meet.
+    client_order_id: the Idempotency-Key if absent.
+    """
+
+    market: MarketId
     side: Side
     type: OrderType
     time_in_force: TimeInForce = "gtc"
-    price: str | None = None
-    quantity: str
-    client_order_id: str | None = None
-    user_id: str | None = None
+    price: Amount | None = None
+    quantity: Amount | None = None
+    quote_budget: Amount | None = None
+    post_only: bool = False
+    self_trade_prevention: SelfTradePrevention = "cancel_newest"
+    client_order_id: OwnId | None = None
+    user_id: UserRef | None = None
 
 
 class DepositBody(RequestBody, frozen=True, kw_only=True):
-    """reference: the outside party's id of the payment, booked at most once."""
+    """reference: the outside party's id of the payment, booked at most once; the Idempotency-Key if
+    absent.
+    """
 
-    user_id: str
-    asset: str
-    amount: str
-    reference: str | None = None
+    user_id: UserRef
+    asset: AssetId
+    amount: Amount
+    reference: OwnId | None = None
 
 
 class ContributionBody(RequestBody, frozen=True, kw_only=True):
@@ -110,7 +148,14 @@ class BurnPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
-    """tick_size: price step in quote units. lot_size: quantity step in base units."""
+    """One market and its rules. Basis points are of 10,000.
+
+    tick_size: price step in quote units. lot_size: quantity step in base units. burn_bps: of each
+    trade's quantity. maker_fee_bps, taker_fee_bps: of what the side receives, rounded up. band_bps:
+    limit prices lie this near to the last trade's; null: any. min_notional: smallest order, in
+    quote units. open_orders_max: resting orders of one user. is_halted: no new orders, for
+    halt_reason.
+    """
 
     market: str
     base_asset: str
@@ -120,6 +165,13 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     tick_size: str
     lot_size: str
     burn_bps: int
+    maker_fee_bps: int = 0
+    taker_fee_bps: int = 0
+    band_bps: int | None = None
+    min_notional: str = "0"
+    open_orders_max: int = 0
+    is_halted: bool = False
+    halt_reason: str | None = None
 
 
 class OrderStatus(enum.StrEnum):

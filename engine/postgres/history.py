@@ -12,10 +12,11 @@ from engine.errors import StoreUnavailable
 from engine.ports import LoggedEvent
 from engine.postgres import binary
 from engine.postgres.connection import LoopConnection, Statement
-from engine.postgres.indexing import positions_sql
+from engine.postgres.indexing import positions_before_sql, positions_sql
 from schemas.codecs import decode_event
 from schemas.events import AssetBurned, OrderCancelled, OrderPlaced, OrderReduced, TradeExecuted
 from schemas.history import order_key, stream_key, trade_key, user_key
+from schemas.streams import MINING_STREAM
 
 # OFFSET 0 keeps the planner from joining the other way round, by a scan of the events.
 PAGE_SQL = (
@@ -23,7 +24,32 @@ PAGE_SQL = (
     " CROSS JOIN LATERAL (SELECT notification_id, originator_id, state, hash FROM ledger_events"
     " WHERE notification_id = found.position OFFSET 0) AS event ORDER BY notification_id"
 )
+PAGE_BEFORE_SQL = (
+    f"SELECT event.* FROM ({positions_before_sql(key='$1', before='$2', limit='$3')}) AS found"
+    " CROSS JOIN LATERAL (SELECT notification_id, originator_id, state, hash FROM ledger_events"
+    " WHERE notification_id = found.position OFFSET 0) AS event ORDER BY notification_id DESC"
+)
+_PAGE_BEFORE = Statement(b"history_before", PAGE_BEFORE_SQL.encode(), [binary.INT8_OID] * 3)
 _PAGE = Statement(b"history", PAGE_SQL.encode(), [binary.INT8_OID] * 3)
+# Of the mining stream every second is a position: only the index rows of the period are opened.
+_ALLOCATIONS = Statement(
+    b"allocations",
+    (
+        b"SELECT event.* FROM (SELECT DISTINCT position FROM ("
+        b"(SELECT unnest(positions) AS position FROM ledger_history WHERE key = $1"
+        b" AND last_position >= $2 AND last_position <= coalesce((SELECT last_position"
+        b" FROM ledger_history WHERE key = $1 AND last_position >= $3"
+        b" ORDER BY last_position LIMIT 1), 9223372036854775807))"
+        b" UNION ALL SELECT first_position + i"
+        b" FROM ledger_history_recent, unnest(keys, indexes) AS entry(k, i)"
+        b" WHERE $1 = ANY (keys) AND k = $1) AS entries"
+        b" WHERE position BETWEEN $2 AND $3 ORDER BY position LIMIT $4) AS found"
+        b" CROSS JOIN LATERAL (SELECT notification_id, originator_id, state, hash"
+        b" FROM ledger_events WHERE notification_id = found.position OFFSET 0) AS event"
+        b" ORDER BY notification_id"
+    ),
+    [binary.INT8_OID] * 4,
+)
 _NEXT = Statement(
     b"next",
     b"SELECT notification_id, originator_id, state, hash FROM ledger_events"
@@ -33,7 +59,9 @@ _NEXT = Statement(
 
 
 class HistoryPage(NamedTuple):
-    """events: oldest first. after: where the next page begins, None if this is the last."""
+    """events: oldest first, of a page before a position newest first. after: where the next page
+    begins, None if this is the last.
+    """
 
     events: list[LoggedEvent]
     after: int | None
@@ -62,15 +90,11 @@ class LedgerHistory:
 
     async def of_user(self, user_id: str, *, after: int = 0, limit: int) -> HistoryPage:
         """What is in the user's own stream, and the user's trades."""
-        stream = f"user:{user_id}"
+        return await self._page(user_key(user_id), after, limit, _is_users(user_id))
 
-        def is_users(logged: LoggedEvent) -> bool:
-            if logged.stream_id == stream:
-                return True
-            event = decode_event(logged.payload)
-            return isinstance(event, TradeExecuted) and user_id in (event.buyer_id, event.seller_id)
-
-        return await self._page(user_key(user_id), after, limit, is_users)
+    async def of_user_before(self, user_id: str, *, before: int, limit: int) -> HistoryPage:
+        """The same from the newest back; `after` is the next page's `before`."""
+        return await self._page_before(user_key(user_id), before, limit, _is_users(user_id))
 
     async def of_order(self, order_id: int, *, after: int = 0, limit: int) -> HistoryPage:
         """Placed, reduced, traded as maker or taker, cancelled.
@@ -107,6 +131,17 @@ class LedgerHistory:
                 found.append(logged)
         return found
 
+    async def placement(self, order_id: int) -> LoggedEvent | None:
+        """The event that an order began with."""
+        found = (await self._page(order_key(order_id), 0, 1, _any)).events
+        return found[0] if found else None
+
+    async def of_stream_before(self, stream_id: str, *, before: int, limit: int) -> HistoryPage:
+        """One stream as of_stream has it, from the newest back."""
+        return await self._page_before(
+            stream_key(stream_id), before, limit, lambda logged: logged.stream_id == stream_id
+        )
+
     async def of_stream(self, stream_id: str, *, after: int = 0, limit: int) -> HistoryPage:
         """One stream of schemas.streams; of a user's, without the trades."""
 
@@ -115,6 +150,12 @@ class LedgerHistory:
 
         return await self._page(stream_key(stream_id), after, limit, is_in_stream)
 
+    async def allocations(self, *, first: int, last: int, limit: int) -> list[LoggedEvent]:
+        """The mining_allocated events at positions first to last, oldest first, `limit` at most."""
+        numbers = (stream_key(MINING_STREAM), first, last, limit)
+        found = await self._rows(_ALLOCATIONS, [binary.int8(number) for number in numbers])
+        return [logged for logged in found if logged.stream_id == MINING_STREAM]
+
     async def _page(
         self, key: int, after: int, limit: int, is_wanted: Callable[[LoggedEvent], bool]
     ) -> HistoryPage:
@@ -122,11 +163,31 @@ class LedgerHistory:
         next_after = found[-1].position if len(found) == limit else None
         return HistoryPage([logged for logged in found if is_wanted(logged)], next_after)
 
+    async def _page_before(
+        self, key: int, before: int, limit: int, is_wanted: Callable[[LoggedEvent], bool]
+    ) -> HistoryPage:
+        numbers = [binary.int8(number) for number in (key, before, limit)]
+        found = await self._rows(_PAGE_BEFORE, numbers)
+        next_before = found[-1].position if len(found) == limit else None
+        return HistoryPage([logged for logged in found if is_wanted(logged)], next_before)
+
     async def _rows(self, statement: Statement, parameters: list[bytes]) -> list[LoggedEvent]:
         if self._connection is None:
             raise StoreUnavailable("this history was not entered")
         result = await self._connection.run(statement, parameters)
         return self._connection.rows(result, LoggedEvent._make)
+
+
+def _is_users(user_id: str) -> Callable[[LoggedEvent], bool]:
+    stream = f"user:{user_id}"
+
+    def is_users(logged: LoggedEvent) -> bool:
+        if logged.stream_id == stream:
+            return True
+        event = decode_event(logged.payload)
+        return isinstance(event, TradeExecuted) and user_id in (event.buyer_id, event.seller_id)
+
+    return is_users
 
 
 def _any(logged: LoggedEvent) -> bool:

@@ -33,6 +33,25 @@ def positions_sql(*, key: str, after: str = "0", limit: str = "ALL") -> str:
     )
 
 
+def positions_before_sql(*, key: str, before: str, limit: str) -> str:
+    """The same below a position, descending.
+
+    Rows of a key never overlap, so that besides those below only the next one may hold any.
+    """
+    return (
+        "SELECT DISTINCT position FROM ("
+        f"(SELECT unnest(positions) AS position FROM (SELECT positions FROM ledger_history"
+        f" WHERE key = {key} AND last_position < {before} ORDER BY last_position DESC"
+        f" LIMIT {limit}) AS below) UNION ALL"
+        f" (SELECT unnest(positions) FROM (SELECT positions FROM ledger_history"
+        f" WHERE key = {key} AND last_position >= {before} ORDER BY last_position LIMIT 1)"
+        " AS around) UNION ALL SELECT first_position + i"
+        " FROM ledger_history_recent, unnest(keys, indexes) AS entry(k, i)"
+        f" WHERE {key} = ANY (keys) AND k = {key}"
+        f") AS entries WHERE position < {before} ORDER BY position DESC LIMIT {limit}"
+    )
+
+
 class HistoryIndexer:
     """Beside the writer, on a connection of its own; its faults only leave more for later."""
 

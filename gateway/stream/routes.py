@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
@@ -132,10 +133,10 @@ class Stream:
                 settled=self._pump.settled,
                 on_stale=functools.partial(self._mark_stale, number),
             )
-            self._spawn(reader.run())
-        self._spawn(self._pump.run())
-        self._spawn(self._tick())
-        self._spawn(self._keep_markets())
+            self._spawn(reader.run(), self._fail)
+        self._spawn(self._pump.run(), self._fail)
+        self._spawn(self._tick(), self._fail)
+        self._spawn(self._keep_markets(), self._fail)
         try:
             yield
         finally:
@@ -170,7 +171,9 @@ class Stream:
             session, encoding = self._admit(websocket)
         except Refusal as refusal:
             self._figures.refused[refusal.code] += 1
-            await websocket.send_denial_response(refused(refusal))
+            await websocket.send_denial_response(
+                problem_response(refusal.code, refusal.detail, refusal.details)
+            )
             return
         offered = websocket.scope["subprotocols"]
         chosen = next((name for name in offered if name in SUBPROTOCOLS), None)
@@ -244,26 +247,23 @@ class Stream:
                 connection.close(CloseCode.GOING_AWAY)
             await asyncio.sleep(1 / DRAIN_SLICES_PER_SECOND)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]
+    ) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._end_of_work)
+        task.add_done_callback(functools.partial(self._end_of_work, failed))
 
     def _spawn_for_client(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._end_of_clients_work)
-
-    def _end_of_clients_work(self, task: asyncio.Task[None]) -> None:
         # One client's message must not end the others' process.
-        self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()):
-            logger.error("a client's message failed", exc_info=fault)
+        self._spawn(work, _tell_clients_failure)
 
-    def _end_of_work(self, task: asyncio.Task[None]) -> None:
+    def _end_of_work(
+        self, failed: Callable[[BaseException], None], task: asyncio.Task[None]
+    ) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (fault := task.exception()):
-            self._fail(fault)
+            failed(fault)
 
     def _fail(self, fault: BaseException) -> None:
         if not self.failed.done():
@@ -300,6 +300,7 @@ def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
             *routes_health.ROUTES,
             *routes_documents.ROUTES,
             WebSocketRoute("/v1/stream", stream.serve),
+            Route("/v1/stream", tell_of_upgrade, methods=["GET"]),
         ],
         exception_handlers=exception_handlers(),
     )
@@ -316,8 +317,17 @@ def close_slowest(connections: list[Connection], excess: int) -> None:
         connection.close(CloseCode.SLOW_CONSUMER)
 
 
-def refused(refusal: Refusal) -> Response:
-    return problem_response(refusal.code, refusal.detail, refusal.details)
+async def tell_of_upgrade(request: Request) -> Response:
+    """What a plain GET of the stream is told."""
+    return problem_response(
+        WireCode.UPGRADE_REQUIRED,
+        "This is a WebSocket: connect with Upgrade: websocket and a subprotocol of /docs.",
+        headers={"upgrade": "websocket", "connection": "upgrade"},
+    )
+
+
+def _tell_clients_failure(fault: BaseException) -> None:
+    logger.error("a client's message failed", exc_info=fault)
 
 
 def _hello(expires_at: int | None) -> Hello:

@@ -1,15 +1,14 @@
 """GET /asyncapi.json, what the stream speaks for programs, and /docs, the same for people."""
 
-import base64
 import functools
-import hashlib
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.document_html import style_source
 from gateway.stream.document import document, encoded_document
-from gateway.stream.document_page import STYLE, page
+from gateway.stream.document_page import page
 
 # Generated pages of other hosts may read the document; there is nothing private in it.
 _HEADERS = {"access-control-allow-origin": "*", "cache-control": "public, max-age=300"}
@@ -36,9 +35,8 @@ def _page() -> str:
 
 @functools.cache
 def _policy() -> str:
-    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     # Streams may be opened from the page's console: the first client of docs/protocol.md is.
-    return f"default-src 'none'; connect-src ws: wss:; style-src 'sha256-{style}'"
+    return f"default-src 'none'; connect-src ws: wss:; style-src {style_source()}"
 
 
 ROUTES = (

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.auth import Principal
+from gateway.access import Principal
 from gateway.errors import Refusal
 from gateway.stream.channels import PRIVATE_KINDS, Channel, parse_name
 from gateway.stream.close_codes import CloseCode

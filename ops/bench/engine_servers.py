@@ -225,7 +225,7 @@ class Engine:
             (sys.executable, "-m", *self._module),
             self._servers.engine_environment(self.database, self.port),
         )
-        await_true(lambda: _listens(self.port), process, self._servers.home / f"{self.name}.out")
+        await_true(lambda: listens(self.port), process, self._servers.home / f"{self.name}.out")
         return process
 
     def cpu_seconds(self) -> float:
@@ -313,7 +313,8 @@ def await_true(ask: Callable[[], bool], process: "subprocess.Popen[bytes]", outp
         time.sleep(POLL_SECONDS)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something takes connections there."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except OSError:

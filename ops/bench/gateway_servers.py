@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from ops.bench import gateway_feed, gateway_meters, gateway_tally
-from ops.bench.engine_servers import PROJECT_ROOT, Servers, await_true, free_port
+from ops.bench.engine_servers import PROJECT_ROOT, Servers, await_true, free_port, listens
 from ops.bench.gateway_stamps import Stamps
 from ops.bench.order_mix import user_name
 from ops.config import inherited_environment
@@ -294,11 +294,4 @@ def _has_said(words: str) -> Callable[[Path], bool]:
 
 
 def _listens(port: int) -> Callable[[Path], bool]:
-    def answers(_: Path) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            return False
-        return True
-
-    return answers
+    return lambda _: listens(port)

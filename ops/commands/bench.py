@@ -13,6 +13,7 @@ from ops.bench.domain import run_domain
 from ops.bench.engine import PARTS, run_engine
 from ops.bench.failover import run_failover
 from ops.bench.gateway import run_gateway
+from ops.bench.http import run_http
 from ops.bench.levels import run_levels
 from ops.bench.projections import run_projections
 from ops.bench.rebuild import run_rebuild
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "engine": run_engine,
     "failover": run_failover,
     "gateway": run_gateway,
+    "http": run_http,
     "levels": run_levels,
     "projections": run_projections,
     "rebuild": run_rebuild,

@@ -32,7 +32,13 @@ def command(data: Path | None, *, check: bool, as_json: bool) -> Exit:
     if as_json:
         print_json(done)
         return Exit.OK
-    for name, schema in (("schema", done.schema), ("history", done.history)):
+    schemas = {
+        "schema": done.schema,
+        "history": done.history,
+        "accounts": done.auth,
+        "administration": done.desk,
+    }
+    for name, schema in schemas.items():
         for step in schema.applied:
             click.echo(f"applied {step}")
         click.echo(f"{name} {schema.after}{'' if schema.applied else ', nothing to do'}")

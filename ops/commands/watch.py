@@ -25,15 +25,20 @@ from ops.stream.errors import StreamRefused
 from ops.stream.following import Change
 from ops.stream.lines import computed_line, line_of
 from ops.stream.merging import ACCOUNT, PRIVATE, PULSE
-from ops.tokens import sign_token
+from ops.tokens import has_keys, sign_token
 from schemas.publications import BalanceNow
+from schemas.views import INTERVAL_SECONDS
 from schemas.wire import WireCode
 
 FIRST_ANSWER_SECONDS_MAX = 10.0
 TOKEN_LIFETIME_S = 900
 MINING = "mining"
 # What the gateway refuses because of what was typed.
-OUR_FAULT = (WireCode.UNKNOWN_CHANNEL, WireCode.UNAUTHORIZED, WireCode.TOO_MANY_SUBSCRIPTIONS)
+OUR_FAULT = (WireCode.UNAUTHORIZED, WireCode.TOO_MANY_SUBSCRIPTIONS)
+KNOWN_CHANNELS = (
+    "there are pulse, mining, account, balance, and of each open market M ticker.M, trades.M,"
+    f" depth.M, burns.M and kline.M.I with I one of {' '.join(INTERVAL_SECONDS)}"
+)
 
 
 @click.command()
@@ -76,7 +81,7 @@ def _token_source(
     if token is not None:
         return lambda: token
     if user is not None:
-        if not (data_dir.keys / "token.pem").exists():
+        if not has_keys(data_dir):
             raise UsageError(f"no key to sign with in {data_dir.root}; pass a token with --token")
         return lambda: sign_token(data_dir, user=user, role="user", lifetime_s=TOKEN_LIFETIME_S)
     private = sorted(PRIVATE.intersection(channels))
@@ -147,8 +152,12 @@ async def _subscribed(client: StreamClient, channels: Sequence[str]) -> None:
         async with asyncio.timeout(FIRST_ANSWER_SECONDS_MAX):
             await client.subscribe(*channels)
     except TimeoutError as error:
-        raise ServerUnavailable("the gateway does not answer") from error
+        raise ServerUnavailable(
+            "the gateway does not answer; if its stack is stopped, start it with `durian up`"
+        ) from error
     except StreamRefused as refused:
+        if refused.code == WireCode.UNKNOWN_CHANNEL:
+            raise UsageError(f"{refused}; {KNOWN_CHANNELS}") from refused
         if refused.code in OUR_FAULT:
             raise UsageError(str(refused)) from refused
         raise

@@ -21,7 +21,7 @@ from ops.stream.client import StreamClient
 from ops.stream.errors import StreamFault, StreamRefused
 from ops.stream.following import Change
 from ops.stream.link import together
-from ops.tokens import sign_token
+from ops.tokens import has_keys, sign_token
 from schemas.publications import Kline
 from schemas.wire import (
     ContributionSummary,
@@ -78,7 +78,7 @@ class Reader:
 
     async def share(self, user_id: str) -> MiningShare | None:
         """Only where this machine holds the stack's key, and so may sign an auditor's token."""
-        if not (self._data_dir.keys / "token.pem").exists():
+        if not has_keys(self._data_dir):
             return None
         if time.monotonic() >= self._token_until_s:
             self._token = sign_token(

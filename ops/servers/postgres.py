@@ -30,6 +30,8 @@ LOG_WRITER = "durian_log_writer"
 LOG_READER = "durian_log_reader"
 HISTORY_WRITER = "durian_history_writer"
 HISTORY_READER = "durian_history_reader"
+AUTH = "durian_auth"
+DESK = "durian_desk"
 PROBE_TIMEOUT_S = 2
 # A clean stop writes a checkpoint: up to max_wal_size of dirty pages on a slow disk.
 STOP_TIMEOUT_S = 60.0

@@ -23,7 +23,6 @@ NO_RECONNECT_CODES = frozenset({1003, 1007, 1008, 1009, 1010})
 # What our own protocol layer sends when the gateway's bytes are not WebSocket.
 PROTOCOL_ERRORS = frozenset({1002, 1007, 1009})
 STATUSES_TO_RETRY = frozenset({408, 425, 429})
-CUT = 1006
 
 Answer = Ack | Pong | StreamError
 Answered = Callable[[Answer], None]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import uvicorn
 import uvloop
@@ -17,6 +18,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
 from gateway import http_protocol
+from gateway.errors import exception_handlers
 from gateway.http_protocol import HEAD_BYTES_MAX, HEAD_SECONDS_MAX, HttpProtocol
 from gateway.stream import frames
 from gateway.stream.protocol import StreamProtocol
@@ -41,7 +43,8 @@ async def greet(websocket: WebSocket) -> None:
 def run(story: Callable[[int], Awaitable[None]]) -> None:
     async def told() -> None:
         app = Starlette(
-            routes=[Route("/", echo, methods=["GET", "POST"]), WebSocketRoute("/ws", greet)]
+            routes=[Route("/", echo, methods=["GET", "POST"]), WebSocketRoute("/ws", greet)],
+            exception_handlers=exception_handlers(),
         )
         config = uvicorn.Config(
             app, http=HttpProtocol, ws=StreamProtocol, lifespan="off", log_config=None
@@ -99,6 +102,48 @@ def test_head_that_takes_too_long_is_refused(sent: bytes, monkeypatch: pytest.Mo
 
     async def story(port: int) -> None:
         assert (await answers(port, sent)).startswith(b"HTTP/1.1 408 ")
+
+    run(story)
+
+
+@pytest.mark.parametrize("chunks", [b"", b"2\r\nhi\r\n"])
+def test_body_that_takes_too_long_is_refused(
+    chunks: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.2)
+    chunked = START.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n"
+
+    async def story(port: int) -> None:
+        found = await answers(port, chunked + chunks)
+        assert found.startswith(b"HTTP/1.1 408 ")
+        assert found.count(b"HTTP/1.1 ") == 1
+        # Of what comes in time, the deadline is gone.
+        whole = chunked + b"0\r\n\r\n"
+        assert (await answers(port, whole, START + b"Connection: close\r\n\r\n")).count(OK) == 2
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"BREW / HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+        (START + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        (START + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (START + b"X y: z\r\n\r\n", 400),
+        (START + b"X: " + b"y" * (HEAD_BYTES_MAX + 1), 431),
+    ],
+    ids=["method", "tls", "bytes", "lengths", "smuggled", "header", "long"],
+)
+def test_what_is_no_request_is_answered_with_a_problem(sent: bytes, status: int) -> None:
+    async def story(port: int) -> None:
+        head, _, body = (await answers(port, sent)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b"content-type: application/problem+json" in head
+        problem = msgspec.json.decode(body)
+        assert (problem["status"], problem["code"]) == (status, "invalid_request")
 
     run(story)
 

@@ -19,6 +19,7 @@ from schemas.codecs import decode_event, encode_event, topic_of
 from schemas.events import (
     AssetBurned,
     LedgerEvent,
+    MiningAllocated,
     OrderCancelled,
     OrderPlaced,
     OrderReduced,
@@ -289,3 +290,27 @@ def test_without_its_index_function_the_leader_appends_all_the_same(
 
         asyncio.run(scene())
         assert len(recorder.select_events("user:x")) == 19
+
+
+def test_allocations_are_found_between_two_positions(
+    stored: LedgerDatabase, log: list[LedgerEvent]
+) -> None:
+    allocated = [
+        position for position, event in enumerate(log, 1) if isinstance(event, MiningAllocated)
+    ]
+    ends = (1, allocated[0], allocated[1], allocated[3] + 1, allocated[-2], len(log))
+
+    async def scene() -> None:
+        async with LedgerHistory(stored.reader_url) as history:
+            for first in ends:
+                for last in ends:
+                    found = await history.allocations(first=first, last=last, limit=1_000)
+                    expected = [at for at in allocated if first <= at <= last]
+                    assert [logged.position for logged in found] == expected
+                    assert [decode_event(logged.payload) for logged in found] == [
+                        log[at - 1] for at in expected
+                    ]
+            few = await history.allocations(first=1, last=len(log), limit=2)
+            assert [logged.position for logged in few] == allocated[:2]
+
+    asyncio.run(asyncio.wait_for(scene(), DEADLINE_SECONDS))

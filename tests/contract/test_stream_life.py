@@ -298,3 +298,14 @@ def test_figures_count_what_happens(view_redis: str, tmp_path: Path) -> None:
         assert found['durian_stream_closed_total{code="1000"}'] == 1
 
     run(view_redis, tmp_path, story)
+
+
+def test_a_plain_request_of_the_stream_is_told_to_upgrade(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(line.urls["stream"].replace("ws://", "http://"))
+        assert answer.status_code == 426
+        assert answer.json()["code"] == "upgrade_required"
+        assert answer.headers["upgrade"] == "websocket"
+
+    run(view_redis, tmp_path, story)

@@ -137,3 +137,13 @@ def test_watch_is_coloured_on_a_terminal(view_redis: str, tmp_path: Path) -> Non
         assert shown.count(b"\n") == 1
 
     run(view_redis, tmp_path, story)
+
+
+def test_an_unknown_channel_is_told_which_there_are(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line) -> None:
+        code, lines, err = await Watching(line).finish("tikcer.DUR-CNY")
+        assert (code, lines) == (2, [])
+        assert "tikcer.DUR-CNY" in err
+        assert "ticker.M" in err
+
+    run(view_redis, tmp_path, story)

@@ -50,8 +50,6 @@ def touched(row: Row) -> list[str]:
     """The users whose account or contribution an event is about."""
     if row["type"] == "trade_executed":
         return [row["buyer_id"], row["seller_id"]]
-    if row["type"] in {"account_frozen", "account_unfrozen"}:
-        return []
     return [row["user_id"]] if row.get("user_id") else []
 
 
@@ -79,6 +77,7 @@ def users_views(log: Log) -> Views:
             "balances": by_asset,
             "offset": len(mine),
             "position": mine[-1]["position"],
+            "frozen": frozen(mine),
         }
         found[TRADING_DB, f"orders:{user_id}"] = {
             str(order.placed["order_id"]): order.row()
@@ -87,6 +86,12 @@ def users_views(log: Log) -> Views:
         }
         found[TRADING_DB, f"fills:{user_id}"] = fills(log, user_id)
     return found | contributions(mining) | leaders(log, mining)
+
+
+def frozen(mine: list[Row]) -> str | None:
+    """Why the account is, by the last word about it."""
+    words = [row for row in mine if row["type"] in {"account_frozen", "account_unfrozen"}]
+    return words[-1].get("reason") if words else None
 
 
 def fills(log: Log, user_id: str) -> list[list[Any]]:

@@ -133,4 +133,4 @@ def test_positions_are_those_of_the_log() -> None:
 
 @pytest.mark.parametrize(("asset", "released"), [("B", "7"), ("A", "0.007")])
 def test_what_a_cancel_releases_is_in_its_assets_scale(asset: str, released: str) -> None:
-    assert cancel_result(accepted(cancelled(2_000, asset)), MARKET).released == released
+    assert cancel_result(cancelled(2_000, asset), MARKET, 100).released == released

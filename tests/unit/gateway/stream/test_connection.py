@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
-from gateway.auth import Principal
+from gateway.access import Principal
 from gateway.stream.asgi_socket import EXTENSION
 from gateway.stream.channels import FeedId, parse_key
 from gateway.stream.connection import (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth import Principal
+from gateway.access import Principal
 from gateway.errors import Refusal
 from gateway.stream.channels import Kind
 from gateway.stream.close_codes import CloseCode

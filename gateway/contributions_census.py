@@ -1,0 +1,110 @@
+"""All grants in force, counted by source and by when they end.
+
+No view is kept by source: once in a while, when somebody asks, every user's contribution is read,
+page by page, and what was counted is kept for the next who ask.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from schemas.views import ContributionView
+
+if TYPE_CHECKING:
+    from gateway.views import Views
+
+USERS_AT_ONCE: Final = 1_000
+KEPT_SECONDS_MIN: Final = 10.0
+# So that counting never takes more than this part of a process, however many users there are.
+KEPT_PER_SECOND: Final = 20
+
+
+class CountedSource(msgspec.Struct):
+    """Of the grants in force of one source."""
+
+    weight: int = 0
+    grants: int = 0
+    users: int = 0
+
+
+class Ending(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A grant that ends. Ordered as they end."""
+
+    expires_second: int
+    user_id: str
+    grant_id: str
+    source: str
+    weight: int
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """sources: by name. ending: soonest first. at_second: Unix, of the end of the count."""
+
+    sources: dict[str, CountedSource]
+    ending: list[Ending]
+    at_second: int
+
+    def ending_after(self, place: tuple[int, str, str], limit: int) -> list[Ending]:
+        """Those behind (expires_second, user_id, grant_id), `limit` at most."""
+        first = bisect_right(
+            self.ending, place, key=lambda one: (one.expires_second, one.user_id, one.grant_id)
+        )
+        return self.ending[first : first + limit]
+
+
+class Census:
+    """Of one process and event loop."""
+
+    def __init__(self) -> None:
+        self._counted: Counted | None = None
+        self._fresh_until = float("-inf")
+        self._turn = asyncio.Lock()
+
+    async def counted(self, views: "Views", now_second: int) -> Counted:
+        """At most KEPT_SECONDS_MIN old, or KEPT_PER_SECOND times as old as counting takes.
+
+        However many ask at once, one of them counts. Raises ViewsUnavailable.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if self._counted is not None and loop.time() < self._fresh_until:
+                return self._counted
+            began = loop.time()
+            found = await _everybody(views)
+            self._counted = count(found, now_second)
+            took = loop.time() - began
+            self._fresh_until = loop.time() + max(KEPT_SECONDS_MIN, took * KEPT_PER_SECOND)
+            return self._counted
+
+
+async def _everybody(views: "Views") -> list[ContributionView]:
+    # Who changes places between two pages is met twice, or not at all until the next count.
+    found: dict[str, ContributionView] = {}
+    start, ranked = 0, 1
+    while start < ranked:
+        ranked, page = await views.top_weights(USERS_AT_ONCE, start=start)
+        found.update({view.user_id: view for view in page})
+        start += USERS_AT_ONCE
+    return list(found.values())
+
+
+def count(contributions: Iterable[ContributionView], at_second: int) -> Counted:
+    """What these users' grants add up to."""
+    sources: dict[str, CountedSource] = {}
+    ending = []
+    for view in contributions:
+        for grant_id, grant in view.grants.items():
+            counted = sources.setdefault(grant.source, CountedSource())
+            counted.weight += grant.weight
+            counted.grants += 1
+            if grant.expires_second is not None:
+                ending.append(
+                    Ending(grant.expires_second, view.user_id, grant_id, grant.source, grant.weight)
+                )
+        for source in {grant.source for grant in view.grants.values()}:
+            sources[source].users += 1
+    ending.sort()
+    return Counted(sources, ending, at_second)

@@ -1,0 +1,96 @@
+"""gateway.view_reads on a real Redis: who travels together, and what one does not do to others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
+
+from gateway.view_reads import READS_PER_TRIP_MAX, TRIPS_MAX, Fill, SharedReads, StoredKey
+
+pytestmark = pytest.mark.services
+
+POINTER = "pointer"
+TOGETHER = 5 * READS_PER_TRIP_MAX
+
+
+def _prefixed(name: str) -> str:
+    return f"g1:{name}"
+
+
+def _get(*names: str) -> Fill:
+    def fill(pipe: Pipeline, key: StoredKey) -> None:
+        for name in names:
+            pipe.get(key(name))
+
+    return fill
+
+
+@asynccontextmanager
+async def _shared(url: str) -> AsyncIterator[tuple[Redis, SharedReads]]:
+    client = Redis.from_url(url)
+    reads = SharedReads(client, POINTER)
+    try:
+        await client.flushall()
+        await client.set(POINTER, "1")
+        yield client, reads
+    finally:
+        await reads.close()
+        await client.aclose()
+
+
+async def _trips(client: Redis) -> int:
+    told = await client.info("commandstats")
+    return int(told.get("cmdstat_exec", {}).get("calls", 0))
+
+
+def test_reads_of_one_moment_travel_together_and_each_gets_its_own(view_redis: str) -> None:
+    async def scenario() -> None:
+        async with _shared(view_redis) as (client, reads):
+            for number in range(TOGETHER):
+                await client.set(f"g1:{number}", number)
+            before = await _trips(client)
+            asked = (reads.read(_get(str(n), "absent"), _prefixed) for n in range(TOGETHER))
+            answers = await asyncio.gather(*asked)
+            expected = [(b"1", [str(n).encode(), None]) for n in range(TOGETHER)]
+            assert answers == expected
+            assert await _trips(client) - before <= TOGETHER // READS_PER_TRIP_MAX + TRIPS_MAX
+
+    asyncio.run(scenario())
+
+
+def test_a_read_sees_what_was_written_before_it_was_asked_for(view_redis: str) -> None:
+    async def scenario() -> None:
+        async with _shared(view_redis) as (client, reads):
+            for number in range(100):
+                crowd = [
+                    asyncio.create_task(reads.read(_get("x"), _prefixed)) for _ in range(number % 9)
+                ]
+                await client.set("g1:x", number)
+                _, (seen,) = await reads.read(_get("x"), _prefixed)
+                assert seen == b"%d" % number
+                await asyncio.gather(*crowd)
+
+    asyncio.run(scenario())
+
+
+def test_one_that_fails_or_gives_up_leaves_the_others_alone(view_redis: str) -> None:
+    async def scenario() -> None:
+        async with _shared(view_redis) as (client, reads):
+            await client.set("g1:x", "found")
+            await client.zadd("g1:set", {"no string": 1})
+            good = asyncio.create_task(reads.read(_get("x"), _prefixed))
+            bad = asyncio.create_task(reads.read(_get("set"), _prefixed))
+            gone = asyncio.create_task(reads.read(_get("x"), _prefixed))
+            await asyncio.sleep(0)
+            gone.cancel()
+            assert await good == (b"1", [b"found"])
+            with pytest.raises(ResponseError):
+                await bad
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+
+    asyncio.run(scenario())
