@@ -120,12 +120,11 @@ def _check_transfer(
         return refused
     if command.asset_id not in state.asset_scales:
         return Rejection(RejectionCode.UNKNOWN_ASSET, {"asset_id": command.asset_id})
-    if isinstance(command, commands.WithdrawFunds):
-        refused = check_account(command.user_id, state)
-        if refused is not None:
-            return refused
+    # Before the account: whoever sends a booked one again hears that it is, whatever came after.
     if command.reference in state.references:
         return Rejection(RejectionCode.DUPLICATE_REFERENCE, {"reference": command.reference})
+    if isinstance(command, commands.WithdrawFunds):
+        return check_account(command.user_id, state)
     return None
 
 

@@ -17,8 +17,10 @@ from schemas.rejections import Rejection
 
 log = logging.getLogger("durian.engine")
 
-# First byte of stored records: their shape.
+# First byte of stored records: their shape. Wide ones are JSON: MessagePack's integers stop at 64
+# bits, and a refusal may name any amount that somebody asked for.
 RECORDS_VERSION = b"\x01"
+WIDE_RECORDS_VERSION = b"\x02"
 HOUR_NS = 3_600_000_000_000
 REMEMBERED_NS = 24 * HOUR_NS
 # Whole generations are forgotten at once, so a key is remembered for 24 to 28 hours.
@@ -48,6 +50,8 @@ class AnswerRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _encode_records = msgspec.msgpack.Encoder().encode
 _decode_records = msgspec.msgpack.Decoder(list[AnswerRecord]).decode
+_encode_wide = msgspec.json.Encoder().encode
+_decode_wide = msgspec.json.Decoder(list[AnswerRecord]).decode
 _encode_command = msgspec.json.Encoder().encode
 
 
@@ -65,15 +69,22 @@ def body_of(request: frames.Request) -> bytes:
 
 
 def pack_block(block_id: int, at_ns: int, records: Sequence[AnswerRecord]) -> AnswerBlock:
-    return AnswerBlock(block_id, at_ns, RECORDS_VERSION + _encode_records(records))
+    try:
+        encoded = RECORDS_VERSION + _encode_records(records)
+    except OverflowError:
+        encoded = WIDE_RECORDS_VERSION + _encode_wide(records)
+    return AnswerBlock(block_id, at_ns, encoded)
 
 
 def records_of(block: AnswerBlock) -> list[AnswerRecord]:
     """Of our own version; none of another, which is told: its keys would be taken for new ones."""
-    if not block.records.startswith(RECORDS_VERSION):
-        log.warning("first answers of block %d are in another version's shape", block.id)
-        return []
-    return _decode_records(block.records[len(RECORDS_VERSION) :])
+    version, records = block.records[:1], block.records[1:]
+    if version == RECORDS_VERSION:
+        return _decode_records(records)
+    if version == WIDE_RECORDS_VERSION:
+        return _decode_wide(records)
+    log.warning("first answers of block %d are in another version's shape", block.id)
+    return []
 
 
 def is_brief(request: frames.Request) -> bool:

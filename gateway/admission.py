@@ -4,7 +4,8 @@ Its token is checked once, here; routes that need a caller ask `principal`. One 
 token counts for its address, whatever it asks for and however it is answered.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -19,6 +20,8 @@ from schemas.wire import WireCode
 
 # Of one service of a process. Each holds its request's body and its place in some queue.
 IN_FLIGHT_MAX: Final = 2_000
+# Of one caller, so that nobody takes all places by sending bodies that take their time.
+IN_FLIGHT_OF_CALLER_MAX: Final = 64
 # Probes and scrapes come from inside, and must be answered when all else is refused.
 UNLIMITED_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _CALLER: Final = "caller"
@@ -66,38 +69,55 @@ class Admission:
         self._limits = limits
         self._figures = figures
         self._in_flight = 0
+        self._of_callers: dict[tuple[str, str], int] = {}
         self._shown = figures.in_flight(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        allowance = self._limits.take(self._identified(scope), client_address(scope))
+        if allowance is not None:
+            scope["state"]["ratelimit"] = self._limits.headers(allowance)
+        refusal = self._refusal(allowance)
         if refusal is not None:
             answer = problem_response(
                 refusal.code, refusal.detail, headers={"retry-after": str(refusal.retry_after)}
             )
             await answer(scope, receive, send)
             return
-        self._in_flight += 1
-        self._shown.set(self._in_flight)
-        try:
+        with self._place(allowance):
             await self._app(scope, receive, send)
-        finally:
-            self._in_flight -= 1
-            self._shown.set(self._in_flight)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, allowance: Allowance | None) -> Refusal | None:
+        if allowance is not None:
+            if not allowance.is_granted:
+                return self._too_many(allowance, "requests", allowance.retry_seconds)
+            if self._of_callers.get(_caller(allowance), 0) >= IN_FLIGHT_OF_CALLER_MAX:
+                return self._too_many(allowance, "requests at once", 1)
         if self._in_flight >= IN_FLIGHT_MAX:
             self._figures.limited(self._service, "all")
             return Refusal(
                 WireCode.TOO_MANY_CONNECTIONS, "Too many requests are under way.", retry_after=1
             )
-        allowance = self._limits.take(self._identified(scope), client_address(scope))
-        if allowance is None:
-            return None
-        scope["state"]["ratelimit"] = self._limits.headers(allowance)
-        return None if allowance.is_granted else self._too_many(allowance)
+        return None
+
+    @contextlib.contextmanager
+    def _place(self, allowance: Allowance | None) -> Iterator[None]:
+        caller = None if allowance is None else _caller(allowance)
+        if caller is not None:
+            self._of_callers[caller] = self._of_callers.get(caller, 0) + 1
+        self._in_flight += 1
+        self._shown.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._shown.set(self._in_flight)
+            if caller is not None:
+                self._of_callers[caller] -= 1
+                if not self._of_callers[caller]:
+                    del self._of_callers[caller]
 
     def _identified(self, scope: Scope) -> Principal | None:
         header = _authorization(scope["headers"])
@@ -111,14 +131,18 @@ class Admission:
         scope["state"][_CALLER] = found
         return found
 
-    def _too_many(self, allowance: Allowance) -> Refusal:
+    def _too_many(self, allowance: Allowance, what: str, wait_seconds: int) -> Refusal:
         self._figures.limited(self._service, allowance.kind)
         whose = "address" if allowance.kind == "address" else "account"
         return Refusal(
             WireCode.TOO_MANY_REQUESTS,
-            f"Too many requests from this {whose}; wait {allowance.retry_seconds} s.",
-            retry_after=allowance.retry_seconds,
+            f"Too many {what} from this {whose}; wait {wait_seconds} s.",
+            retry_after=wait_seconds,
         )
+
+
+def _caller(allowance: Allowance) -> tuple[str, str]:
+    return allowance.kind, allowance.caller
 
 
 def _authorization(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

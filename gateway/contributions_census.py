@@ -74,7 +74,8 @@ class Census:
                 return self._counted
             began = loop.time()
             found = await _everybody(views)
-            self._counted = count(found, now_second)
+            # In a thread: a hundred thousand users would hold up everybody else.
+            self._counted = await asyncio.to_thread(count, found, now_second)
             took = loop.time() - began
             self._fresh_until = loop.time() + max(KEPT_SECONDS_MIN, took * KEPT_PER_SECOND)
             return self._counted

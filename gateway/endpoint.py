@@ -20,6 +20,7 @@ from gateway import access, admission
 from gateway.access import Access, Principal
 from gateway.content import NUL, has_nul, require_media_type
 from gateway.errors import Refusal
+from gateway.idempotency_keys import key_in
 from gateway.ports import Resources
 from gateway.requests import invalid, resources
 from schemas.wire import WireCode
@@ -157,7 +158,12 @@ def route(endpoint: Endpoint) -> Route:
 
 
 def routes(endpoints: Sequence[Endpoint]) -> list[Route]:
-    return [route(endpoint) for endpoint in endpoints]
+    """The first that fits is taken, so those with more of their path spelled out come first."""
+    return [route(endpoint) for endpoint in sorted(endpoints, key=_placeholders)]
+
+
+def _placeholders(endpoint: Endpoint) -> list[bool]:
+    return [part.startswith("{") for part in endpoint.path.split("/")]
 
 
 async def _call(request: Request, endpoint: Endpoint) -> Call[Any, Any]:
@@ -166,6 +172,8 @@ async def _call(request: Request, endpoint: Endpoint) -> Call[Any, Any]:
     if endpoint.access.own is not None:
         principal = admission.principal(request, resources(request).tokens)
         access.require_scope(principal, endpoint.access.own)
+    if endpoint.is_command:
+        key_in(request.headers)
     parameters = _parameters(request, endpoint.parameters)
     body: msgspec.Struct = NoBody()
     if endpoint.body is not None:

@@ -219,10 +219,12 @@ def _routing_failed(request: Request, exc: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    # Of all routes with the path that is matched first: Starlette says those of one route only.
+    # Of all routes with the path, which Starlette says of one of them only. Where several paths
+    # match, the one with the fewest parameters is meant.
     scope = dict(request.scope)
     routes = [route for route in request.app.router.routes if isinstance(route, Route)]
-    path = next(route.path for route in routes if route.matches(scope)[0] is not Match.NONE)
+    paths = [route.path for route in routes if route.matches(scope)[0] is not Match.NONE]
+    path = min(paths, key=lambda path: path.count("{"))
     methods = {name for route in routes if route.path == path for name in route.methods or ()}
     return ", ".join(sorted(methods))
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -40,6 +40,26 @@ def secured(headers: Pairs) -> Pairs:
     if not said:
         return _PLAIN
     return (*SECURITY, *((name, text) for name, text in DEFAULTS if name not in said))
+
+
+class Secured:
+    """An app whose HTTP answers have these headers; what else it speaks is not touched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.get("headers", ())
+                message["headers"] = [*headers, *secured(headers)]
+            await send(message)
+
+        await self._app(scope, receive, send_secured)
 
 
 def shared_with(app: ASGIApp, origins: Collection[str]) -> ASGIApp:

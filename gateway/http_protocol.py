@@ -7,6 +7,7 @@ have is the endpoint's to say.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,10 @@ from schemas.wire import Problem, WireCode
 
 HEAD_BYTES_MAX = 32 * 1024
 HEAD_SECONDS_MAX = 10.0
-BODY_SECONDS_MAX = 60.0
+BODY_SECONDS_MAX = 10.0
+# So much of a body makes its time a second longer: a large one takes as long as a slow line needs,
+# and no longer.
+BODY_BYTES_PER_SECOND = 16 * 1024
 
 _PROBLEM = [(b"content-type", PROBLEM_TYPE.encode())]
 _DETAILS = {
@@ -38,11 +42,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **settings)
         self._is_in_head = True
         self._head_bytes = 0
+        self._body_bytes = 0
+        self._body_began = 0.0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await(HEAD_SECONDS_MAX)
+        self._await(HEAD_SECONDS_MAX, self._refuse_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
@@ -53,12 +59,14 @@ class HttpProtocol(HttpToolsProtocol):
             # Of what follows a head in the same segment, too much is counted: at most one read.
             self._head_bytes += len(data)
             if self._deadline is None:
-                self._await(HEAD_SECONDS_MAX)
+                self._await(HEAD_SECONDS_MAX, self._refuse_late)
         super().data_received(data)
         if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif not self._is_in_head and self._deadline is None:
-            self._await(BODY_SECONDS_MAX)
+        elif not self._is_in_head:
+            self._body_bytes += len(data)
+            if self._deadline is None:
+                self._await(BODY_SECONDS_MAX, self._look_at_body)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST)
@@ -70,6 +78,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        self._body_began, self._body_bytes = self.loop.time(), 0
         self._forget_deadline()
         super().on_headers_complete()
 
@@ -78,8 +87,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._forget_deadline()
         super().on_message_complete()
 
-    def _await(self, seconds: float) -> None:
-        self._deadline = self.loop.call_later(seconds, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
+    def _await(self, seconds: float, then: Callable[[], None]) -> None:
+        self._deadline = self.loop.call_later(seconds, then)
+
+    def _refuse_late(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _look_at_body(self) -> None:
+        late = self.loop.time() - self._body_began - BODY_SECONDS_MAX
+        allowed = self._body_bytes / BODY_BYTES_PER_SECOND
+        if late >= allowed:
+            self._refuse_late()
+        else:
+            self._await(allowed - late, self._look_at_body)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

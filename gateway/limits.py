@@ -48,12 +48,14 @@ UNLIMITED: Final = Rates.per_second(user=0, staff=0, address=0)
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one request. remaining: how many more may follow at once.
+    """What became of one request.
 
+    caller: a user's id or a network. remaining: how many more may follow at once.
     full_seconds: until a whole burst may follow. retry_seconds: until one may, if this one did not.
     """
 
     kind: Kind
+    caller: str
     is_granted: bool
     remaining: int
     full_seconds: int
@@ -84,6 +86,7 @@ class Buckets:
         if excess > self._interval * 1e-6:
             return Allowance(
                 kind=self.kind,
+                caller=caller,
                 is_granted=False,
                 remaining=0,
                 full_seconds=math.ceil(full_at - now),
@@ -95,6 +98,7 @@ class Buckets:
         remaining = int(-excess / self._interval + 1e-6) if self._interval else self.rate.burst
         return Allowance(
             kind=self.kind,
+            caller=caller,
             is_granted=True,
             remaining=remaining,
             full_seconds=math.ceil(full_at - now),
@@ -115,9 +119,7 @@ class Buckets:
 class Limits:
     """The buckets of one process, shared by its services."""
 
-    def __init__(
-        self, rates: Rates = UNLIMITED, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, rates: Rates = UNLIMITED, now: Callable[[], float] = time.monotonic) -> None:
         self._user = Buckets("user", rates.user, now)
         self._staff = Buckets("staff", rates.staff, now)
         self._address = Buckets("address", rates.address, now)

@@ -91,7 +91,7 @@ async def orders_page(resources: Resources, query: OrderQuery) -> OrderPage:
     if query.state is OrderState.OPEN:
         return _open_page(found, query)
     assert resources.log is not None, "the route refuses what needs the log without one"
-    return await _logged_page(resources.log, found, query)
+    return await logged_page(resources.log, found, query)
 
 
 def _open_page(found: list[OrderView], query: OrderQuery) -> OrderPage:
@@ -107,7 +107,7 @@ def _open_page(found: list[OrderView], query: OrderQuery) -> OrderPage:
     return OrderPage(orders=page, before=page[-1].order_id if len(wanted) > len(page) else None)
 
 
-async def _logged_page(log: LedgerLog, shown: list[OrderView], query: OrderQuery) -> OrderPage:
+async def logged_page(log: LedgerLog, shown: list[OrderView], query: OrderQuery) -> OrderPage:
     """shown: the open orders as the views have them, perhaps a moment old."""
     window = _Window(query, {order.order_id: order for order in shown})
     before = await window.read(log)
@@ -115,6 +115,9 @@ async def _logged_page(log: LedgerLog, shown: list[OrderView], query: OrderQuery
     fold.add_all(reversed(window.events))
     await _follow(log, fold, window.later, after=window.top - 1)
     orders = [window.resting.get(number, fold.orders[number]) for number in window.found]
+    if query.state is OrderState.CLOSED:
+        # Those that the views did not know to be open, but are.
+        orders = [order for order in orders if order.closed is not None]
     return OrderPage(orders=orders, before=before)
 
 

@@ -5,17 +5,19 @@ A thousand requests that wait for one projection cost as many reads of its check
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from gateway.errors import GatewayError, Refusal
 from schemas.wire import WireCode
 
 # A projection and its partition: what has a checkpoint of its own.
 Part = tuple[str, int]
+T = TypeVar("T")
 ReadPosition = Callable[[], Awaitable[int]]
 
 WAIT_SECONDS_MAX: Final = 2.0
 POLL_SECONDS: Final = 0.005
+ANSWER_SECONDS: Final = 0.5
 WAITING_MAX: Final = 10_000
 # Views that are so far behind will not be there in time, so nobody is kept waiting for them.
 POSITIONS_BEHIND_MAX: Final = 100_000
@@ -27,6 +29,21 @@ class Progress:
     def __init__(self) -> None:
         self._watches: dict[Part, _Watch] = {}
         self._waiting = 0
+        self._answers: dict[str, _Answer] = {}
+
+    async def shared(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` answers: asked by one at a time, for all who want to know meanwhile and for
+        ANSWER_SECONDS after. name: of what is asked, always the same kind of thing.
+        """
+        answer = self._answers.setdefault(name, _Answer())
+        loop = asyncio.get_running_loop()
+        if answer.asking is None or (answer.asking.done() and loop.time() >= answer.fresh_until):
+            answer.asking = asyncio.ensure_future(ask())
+            answer.asking.add_done_callback(
+                lambda _: setattr(answer, "fresh_until", loop.time() + ANSWER_SECONDS)
+            )
+        found: T = await asyncio.shield(answer.asking)
+        return found
 
     async def reach(self, part: Part, position: int, read: ReadPosition) -> int:
         """Where the views are when they reach `position`, or when it is time to give up: then less.
@@ -42,6 +59,12 @@ class Progress:
             return await watch.reach(position, read)
         finally:
             self._waiting -= 1
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.asking: asyncio.Future[Any] | None = None
+        self.fresh_until = 0.0
 
 
 class _Watch:

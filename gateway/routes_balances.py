@@ -97,8 +97,13 @@ async def get_transactions(call: Call[TransactionParameters, NoBody]) -> Page[Tr
 
 
 async def deposit(call: Call[Parameters, DepositBody]) -> DepositResult:
-    """Book funds that came from outside; opens the user's account if there is none yet."""
+    """Book funds that came from outside; opens the user's account if there is none yet.
+
+    Nobody books a deposit for oneself.
+    """
     body = call.body
+    if body.user_id == call.principal.user_id:
+        raise Refusal(WireCode.SAME_PERSON, "Another person must book a deposit of one's own.")
     reference = required_key(call, body.reference, "reference")
     if _OF_WITHDRAWALS.match(reference):
         raise invalid("The references of withdrawals are not for deposits.", "reference")
@@ -154,6 +159,7 @@ ENDPOINTS: Final = (
             RejectionCode.INVALID_AMOUNT,
             RejectionCode.UNKNOWN_ASSET,
             RejectionCode.DUPLICATE_REFERENCE,
+            WireCode.SAME_PERSON,
         ),
     ),
 )

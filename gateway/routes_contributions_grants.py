@@ -1,13 +1,16 @@
-"""Commands on grants: give one, change its terms, revoke it."""
+"""Commands on grants: give one, change its terms, revoke it. Nobody does this to themselves."""
+
+from typing import Any
 
 from gateway.access import Access, Scope
 from gateway.commands import required_key, submit
 from gateway.endpoint import Call, Endpoint, NoBody, Parameters
+from gateway.errors import Refusal
 from gateway.orders import event_of
 from schemas.commands import AdjustContribution, GrantContribution
 from schemas.events import ContributionAdjusted, ContributionGranted
 from schemas.rejections import RejectionCode
-from schemas.wire import Grant, GrantResult
+from schemas.wire import Grant, GrantResult, WireCode
 from schemas.wire_mining import GrantBody, GrantChanged, GrantTermsBody, LedgerUserId
 from schemas.wire_values import OwnId
 
@@ -19,11 +22,17 @@ class OneGrant(Parameters, frozen=True, kw_only=True):
     grant_id: OwnId
 
 
+def _another(call: Call[Any, Any], user_id: str) -> str:
+    if call.subject(user_id) == call.principal.user_id:
+        raise Refusal(WireCode.SAME_PERSON, "Another person must change your weight.")
+    return user_id
+
+
 async def grant(call: Call[Parameters, GrantBody]) -> GrantResult:
     """Weight for a user from the next second on; opens the user's account if there is none yet."""
     body = call.body
     command = GrantContribution(
-        user_id=call.subject(body.user_id),
+        user_id=_another(call, body.user_id),
         grant_id=required_key(call, body.grant_id, "grant_id"),
         source=body.source,
         weight=int(body.weight),
@@ -60,7 +69,7 @@ async def _adjusted(
     expires_second: int | None,
 ) -> GrantChanged:
     command = AdjustContribution(
-        user_id=call.subject(call.parameters.user_id),
+        user_id=_another(call, call.parameters.user_id),
         grant_id=call.parameters.grant_id,
         weight=weight,
         expires_second=expires_second,
@@ -78,7 +87,11 @@ async def _adjusted(
     )
 
 
-_CHANGE_REFUSED = (RejectionCode.UNKNOWN_ACCOUNT, RejectionCode.UNKNOWN_GRANT)
+_CHANGE_REFUSED = (
+    WireCode.SAME_PERSON,
+    RejectionCode.UNKNOWN_ACCOUNT,
+    RejectionCode.UNKNOWN_GRANT,
+)
 
 ENDPOINTS = (
     Endpoint(
@@ -97,11 +110,12 @@ ENDPOINTS = (
             RejectionCode.INVALID_WEIGHT,
             RejectionCode.INVALID_EXPIRY,
             RejectionCode.DUPLICATE_GRANT,
+            WireCode.SAME_PERSON,
         ),
     ),
     Endpoint(
         method="PATCH",
-        path="/v1/contributions/{user_id}/{grant_id}",
+        path="/v1/contributions/{user_id}/grants/{grant_id}",
         handle=adjust,
         summary="change a grant's weight or expiry",
         access=OPERATING,
@@ -119,7 +133,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="DELETE",
-        path="/v1/contributions/{user_id}/{grant_id}",
+        path="/v1/contributions/{user_id}/grants/{grant_id}",
         handle=revoke,
         summary="revoke a grant",
         access=OPERATING,

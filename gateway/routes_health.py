@@ -18,6 +18,9 @@ OK: Final = "ok"
 SILENT: Final = "does not answer"
 ANSWER_SECONDS_MAX: Final = 2.0
 
+# Answers, or raises; a text is the state itself.
+Probe = Callable[[], Awaitable[Any]]
+
 # What a service can do nothing without.
 NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "auth": ("accounts",),
@@ -62,12 +65,13 @@ def is_ready(service: str, parts: Mapping[str, str]) -> bool:
     return all(parts.get(name, OK) == OK for name in NEEDED[service])
 
 
-def _probes(found: Resources) -> dict[str, Callable[[], Awaitable[Any]]]:
+def _probes(found: Resources) -> dict[str, Probe]:
     """What to ask, by dependency that is configured."""
-    probes: dict[str, Callable[[], Awaitable[Any]]] = {
-        "redis": found.views.ping,
-        "engine": _connection_of(found),
-    }
+
+    async def engine() -> str:
+        return OK if found.engine.is_connected() else "not connected"
+
+    probes: dict[str, Probe] = {"redis": found.views.ping, "engine": engine}
     history, log, accounts, desk = found.history, found.log, found.accounts, found.desk
     if history is not None:
         probes["history"] = history.position
@@ -80,14 +84,7 @@ def _probes(found: Resources) -> dict[str, Callable[[], Awaitable[Any]]]:
     return probes
 
 
-def _connection_of(found: Resources) -> Callable[[], Awaitable[str]]:
-    async def state() -> str:
-        return OK if found.engine.is_connected() else "not connected"
-
-    return state
-
-
-async def _state(probe: Callable[[], Awaitable[Any]]) -> str:
+async def _state(probe: Probe) -> str:
     try:
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
             found = await probe()
@@ -103,7 +100,10 @@ def endpoints(service: str) -> tuple[Endpoint, ...]:
         """`ready`: the service can do what it is there for. `parts` names everything that some
         of its endpoints depend on, also what is down while others are served.
         """
-        parts = await dependencies(call.resources, service)
+        # Whoever asks often, or many at once, cost the databases no more than one does.
+        parts = await call.resources.progress.shared(
+            f"readiness of {service}", lambda: dependencies(call.resources, service)
+        )
         ready = is_ready(service, parts)
         answer = Readiness(ready=ready, parts=dict(parts))
         return Response(

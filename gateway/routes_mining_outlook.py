@@ -104,7 +104,7 @@ async def get_emission(call: Call[Reading, NoBody]) -> Emission:
         pool=shown(pool.pool_minor),
         allocated=shown(pool.allocated_minor),
         remaining=shown(outlook.remaining_minor),
-        reward_per_second=shown(dict(outlook.schedule).get(current, 0) if current else 0),
+        reward_per_second=shown(0 if current is None else dict(outlook.schedule)[current]),
         next_second=later[0] if later else None,
         ends_second=outlook.ends_second(),
         items=tuple(

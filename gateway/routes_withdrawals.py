@@ -1,6 +1,6 @@
 """Withdrawals: asked for by users, decided by operators."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -69,7 +69,11 @@ async def request_withdrawal(call: Call[Parameters, WithdrawalBody]) -> Withdraw
     )
 
     async def begin(connection: Connection) -> _Begun:
-        return _Begun(await withdrawals.insert(connection, wanted))
+        withdrawal_id = await withdrawals.insert(connection, wanted)
+        if user_id != call.principal.user_id:
+            row = await withdrawals.read(connection, withdrawal_id)
+            await records.append(connection, _entry(call, row, "requested"))
+        return _Begun(withdrawal_id)
 
     begun = await answer_once(call, flow.database, work=begin, kind=_Begun)
     row = await flow.carry_on(begun.withdrawal_id)
@@ -116,6 +120,8 @@ async def cancel_withdrawal(call: Call[OneWithdrawal, NoBody]) -> Withdrawal:
         by = call.principal.user_id
         decision = Decision(state=WithdrawalState.CANCELLED, by=by)
         await withdrawals.decide(connection, withdrawal_id, decision)
+        if by != row.user_id:
+            await records.append(connection, _entry(call, row, decision.state))
         return _Begun(withdrawal_id)
 
     await answer_once(call, flow.database, work=cancel, kind=_Begun)
@@ -125,7 +131,7 @@ async def cancel_withdrawal(call: Call[OneWithdrawal, NoBody]) -> Withdrawal:
 async def approve_withdrawal(call: Call[OneWithdrawal, ApproveWithdrawalBody]) -> Withdrawal:
     """Say that a pending withdrawal was paid out, and as what.
 
-    Not by the user, nor by who asked on the user's behalf.
+    Not by the user, nor by who asked on the user's behalf; not while the user's account is frozen.
     """
     decision = Decision(
         state=WithdrawalState.APPROVED,
@@ -148,14 +154,22 @@ async def _decide(
     decision: Decision,
 ) -> Withdrawal:
     flow, withdrawal_id = withdrawing(call.resources), call.parameters.withdrawal_id
+    user_id = (await flow.withdrawals.get(withdrawal_id)).user_id
+    is_frozen = (await call.resources.views.account(user_id)).account.frozen is not None
 
     async def decide(connection: Connection) -> _Begun:
         row = await withdrawals.read(connection, withdrawal_id, is_locked=True)
         if decision.by in (row.user_id, row.requested_by):
             raise Refusal(WireCode.SAME_PERSON, "Another person must decide on this withdrawal.")
         _require_pending(row)
+        if is_frozen and decision.state is WithdrawalState.APPROVED:
+            raise Refusal(
+                RejectionCode.ACCOUNT_FROZEN,
+                "The user's account is frozen: reject it, or unfreeze the account first.",
+                {"user_id": row.user_id},
+            )
         await withdrawals.decide(connection, withdrawal_id, decision)
-        await records.append(connection, _entry(call, row, decision))
+        await records.append(connection, _entry(call, row, decision.state))
         return _Begun(withdrawal_id)
 
     await answer_once(call, flow.database, work=decide, kind=_Begun)
@@ -166,7 +180,7 @@ def withdrawing(found: Resources) -> Withdrawing:
     """Raises Refusal(desk_unavailable) where no such database is configured."""
     if found.desk is None:
         raise Refusal(WireCode.DESK_UNAVAILABLE, "Withdrawals are not configured here.")
-    return Withdrawing(found.desk.withdrawals, found.engine, found.catalogue)
+    return Withdrawing(found.desk.withdrawals, found.engine, found.catalogue.scale)
 
 
 def _as_begun(row: WithdrawalRow) -> WithdrawalRow:
@@ -196,17 +210,13 @@ def _require_pending(row: WithdrawalRow) -> None:
         )
 
 
-def _entry(
-    call: Call[OneWithdrawal, ApproveWithdrawalBody] | Call[OneWithdrawal, RejectWithdrawalBody],
-    row: WithdrawalRow,
-    decision: Decision,
-) -> records.Entry:
+def _entry(call: Call[Any, Any], row: WithdrawalRow, step: str) -> records.Entry:
     # Neither the destination nor the reason: both may hold personal data.
     return records.Entry(
-        who=decision.by,
+        who=call.principal.user_id,
         role=call.principal.role,
         request_id=trace(call.request),
-        action=f"withdrawal.{decision.state}",
+        action=f"withdrawal.{step}",
         target=f"user:{row.user_id}",
         details={
             "withdrawal_id": row.withdrawal_id,
@@ -286,7 +296,7 @@ ENDPOINTS: Final = (
         body=ApproveWithdrawalBody,
         answer=Withdrawal,
         is_command=True,
-        refuses=_DECISION,
+        refuses=(*_DECISION, RejectionCode.ACCOUNT_FROZEN),
     ),
     Endpoint(
         method="POST",

@@ -34,10 +34,14 @@ class _Trip:
 
 
 class SharedReads:
-    """Of one database. first: the key whose value each read is given besides its answers."""
+    """Of one database. first: the key whose value each read is given besides its answers.
 
-    def __init__(self, client: Redis, first: str) -> None:
+    turn_seconds_max: how long a trip waits for those before it while Redis does not answer.
+    """
+
+    def __init__(self, client: Redis, first: str, *, turn_seconds_max: float) -> None:
         self._client = client
+        self._turn_seconds_max = turn_seconds_max
         self._first = first
         self._turn = asyncio.Semaphore(TRIPS_MAX)
         self._boarding: _Trip | None = None
@@ -50,7 +54,7 @@ class SharedReads:
     async def read(self, fill: Fill, key: StoredKey) -> tuple[Any, list[Any]]:
         """The value of `first`, and the answers to what `fill` asks for by `key`.
 
-        Raises what the driver raises.
+        Raises what the driver raises, and TimeoutError.
         """
         trip = self._boarding or self._new_trip()
         start = len(trip.pipe.command_stack)
@@ -76,8 +80,15 @@ class SharedReads:
         return trip
 
     async def _travel(self, trip: _Trip) -> list[Any]:
-        async with self._turn, trip.pipe as pipe:
+        try:
+            async with asyncio.timeout(self._turn_seconds_max):
+                await self._turn.acquire()
+        finally:
             if self._boarding is trip:
                 self._boarding = None
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
-            return answers
+        try:
+            async with trip.pipe as pipe:
+                answers: list[Any] = await pipe.execute(raise_on_error=False)
+                return answers
+        finally:
+            self._turn.release()

@@ -121,7 +121,11 @@ class Views:
             for number in (views.CONTRIBUTION_DB, views.MINING_DB, views.TRADING_DB)
         }
         self._reads = {
-            projection: SharedReads(self.home(projection), views.generation_key(projection))
+            projection: SharedReads(
+                self.home(projection),
+                views.generation_key(projection),
+                turn_seconds_max=ANSWER_SECONDS_MAX,
+            )
             for projection in views.HOME_DB
         }
         self._live: dict[str, str] = {}

@@ -1,18 +1,16 @@
 """A withdrawal's way: row, ledger, row. Whatever dies in between, the row says where to go on.
 
 The amount leaves the ledger under the withdrawal's id as reference, and comes back, if it does,
-under "<id>:returned": both are booked at most once ever, and sent under keys of their own, so that
-anybody may send them again. Source: docs/adr/0016-withdrawals.md.
+under "<id>:returned". A reference is booked at most once ever, and the ledger says so before it
+looks at anything that may change, so that anybody may send both again at any time.
+Source: docs/adr/0016-withdrawals.md.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.cancelling import end_all
-from gateway.catalogue import Catalogue
 from gateway.database import Database
 from gateway.desk.withdrawals import KeptRefusal, WithdrawalRow, Withdrawals
 from gateway.errors import DatabaseUnavailable, EngineUnavailable, Refusal, ViewsUnavailable
@@ -31,6 +29,8 @@ SWEPT_AT_ONCE: Final = 100
 RETURNED: Final = ":returned"
 # The ledger did not look at the command: it may be sent again.
 _UNDECIDED: Final = frozenset({RejectionCode.OVERLOADED, RejectionCode.LEDGER_NOT_OPEN})
+ScaleOf = Callable[[str], Awaitable[int]]
+"""Decimals of an asset."""
 
 
 class Withdrawing:
@@ -38,10 +38,10 @@ class Withdrawing:
     Refusal(overloaded, ledger_not_open): then it may be tried again.
     """
 
-    def __init__(self, withdrawals: Withdrawals, engine: CommandPort, catalogue: Catalogue) -> None:
+    def __init__(self, withdrawals: Withdrawals, engine: CommandPort, scale_of: ScaleOf) -> None:
         self.withdrawals = withdrawals
         self._engine = engine
-        self._catalogue = catalogue
+        self._scale_of = scale_of
 
     @property
     def database(self) -> Database:
@@ -74,7 +74,7 @@ class Withdrawing:
             # Booked, and its key was forgotten since: nobody else has this reference.
             await self.withdrawals.debited(row.withdrawal_id, None)
         else:
-            scale = await self._catalogue.scale(row.asset_id)
+            scale = await self._scale_of(row.asset_id)
             details = wire_details(
                 answer, scales={"amount_minor": scale}, asset_scales={row.asset_id: scale}
             )
@@ -98,7 +98,9 @@ class Withdrawing:
             raise Refusal(answer.code, "The ledger does not take the amount back.")
 
     async def _submit(self, command: LedgerCommand, row: WithdrawalRow) -> Accepted | Rejection:
-        key = f"{OWN_KEY_MARK}withdrawal:{row.withdrawal_id}"
+        # Clients cannot send withdrawals themselves, nor deposits under a key of the gateway's own.
+        mark = OWN_KEY_MARK if isinstance(command, DepositFunds) else ""
+        key = f"{mark}withdrawal:{row.withdrawal_id}"
         reply = await self._engine.submit(command, key=key, trace=row.trace)
         if isinstance(reply, Accepted):
             return reply
@@ -109,7 +111,7 @@ class Withdrawing:
 
     async def shown(self, row: WithdrawalRow) -> Withdrawal:
         """As the wire shows it. Raises ViewsUnavailable."""
-        scale = await self._catalogue.scale(row.asset_id)
+        scale = await self._scale_of(row.asset_id)
         return Withdrawal(
             withdrawal_id=row.withdrawal_id,
             user_id=row.user_id,
@@ -158,13 +160,3 @@ class Withdrawing:
                 if count:
                     logger.info("%d withdrawals were carried on", count)
             await asyncio.sleep(pause)
-
-
-@contextlib.asynccontextmanager
-async def sweeping(flow: Withdrawing) -> AsyncIterator[None]:
-    """What waits is carried on at once, and each SWEEP_SECONDS while the block lasts."""
-    task = asyncio.create_task(flow.keep_sweeping(), name="withdrawals")
-    try:
-        yield
-    finally:
-        await end_all([task])

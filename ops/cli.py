@@ -31,6 +31,7 @@ COMMANDS: dict[str, Lazy] = {
     "token": Lazy("ops.commands.token:command", "print a bearer token"),
     "keys": Lazy("ops.commands.keys:command", "list, rotate and retire the keys of tokens"),
     "user": Lazy("ops.commands.user:command", "make, list and change accounts"),
+    "contribution": Lazy("ops.commands.contribution:command", "give, change and import weight"),
     "config": Lazy("ops.commands.config:command", "print the configuration, secrets hidden"),
     "doctor": Lazy("ops.commands.doctor:command", "say what is missing on this machine"),
     "demo": Lazy("ops.commands.demo:command", "a stack with demo users, or a real tape"),

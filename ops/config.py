@@ -75,6 +75,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     stream_connections_max: of one of these processes; one more is refused.
     token_public_key: path of the file that bearer tokens are verified with: a JWKS, or the PEM of
     one key. token_keys: directory of the keys that they are signed with, for auth only.
+    staff_second_factor: whether auditors, operators and administrators without a second factor may
+    do no more than set one up.
     archive_dir: where archived events are looked for; None means `archive` in the data directory.
     part, notify_socket: which part the supervisor (or systemd) started this process as, and
     where it waits for READY=1.
@@ -104,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     stream_connections_max: Positive = 50_000
     token_public_key: str = ""
     token_keys: str = ""
+    staff_second_factor: bool = False
     log_writer_password: str = ""
     log_reader_password: str = ""
     history_writer_password: str = ""
@@ -141,6 +144,7 @@ _VARIABLES = {
     "DURIAN_STREAM_CONNECTIONS_MAX": "stream_connections_max",
     "DURIAN_TOKEN_PUBLIC_KEY": "token_public_key",
     "DURIAN_TOKEN_KEYS": "token_keys",
+    "DURIAN_STAFF_SECOND_FACTOR": "staff_second_factor",
     "DURIAN_LOG_WRITER_PASSWORD": "log_writer_password",
     "DURIAN_LOG_READER_PASSWORD": "log_reader_password",
     "DURIAN_HISTORY_WRITER_PASSWORD": "history_writer_password",

@@ -70,10 +70,10 @@ class ContributionApi:
         return self._ask(GrantResult, "POST", PATH, json=body)
 
     def adjust(self, user_id: str, grant_id: str, body: GrantTermsBody) -> GrantChanged:
-        return self._ask(GrantChanged, "PATCH", _path(user_id, grant_id), json=body)
+        return self._ask(GrantChanged, "PATCH", _path(user_id, "grants", grant_id), json=body)
 
     def revoke(self, user_id: str, grant_id: str) -> GrantChanged:
-        return self._ask(GrantChanged, "DELETE", _path(user_id, grant_id))
+        return self._ask(GrantChanged, "DELETE", _path(user_id, "grants", grant_id))
 
     def show(self, user_id: str) -> ContributionShown:
         return self._ask(ContributionShown, "GET", _path(user_id))

@@ -4,15 +4,19 @@ Each service gets what it needs and no more: accounts only where they are signed
 administered, the desk only where withdrawals are asked for or decided.
 """
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from gateway.access_log import access_log
+from gateway.administration.execution import finish_intents
 from gateway.auth import TokenVerifier
+from gateway.cancelling import end_all
 from gateway.catalogue import Catalogue
 from gateway.engine_client import EngineClient, EngineTimes
 from gateway.limits import Limits, Rates
@@ -20,7 +24,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.ports import Resources
 from gateway.surrounding import Around
 from gateway.views import Views
-from gateway.withdrawing import Withdrawing, sweeping
+from gateway.withdrawing import Withdrawing
 from ops.config import Config, require
 from ops.desk_access import desk
 from ops.errors import UsageError
@@ -31,7 +35,8 @@ from ops.log_reads import log_reads
 from ops.parts_health import StackParts
 
 ACCOUNTS_USED_BY = frozenset({"auth", "admin"})
-DESK_USED_BY = frozenset({"trading", "admin"})
+# For withdrawals, and for the record of what staff do.
+DESK_USED_BY = frozenset({"contribution", "mining", "trading", "admin"})
 
 
 def token_verifier(path: str) -> TokenVerifier:
@@ -72,7 +77,7 @@ async def gateway_resources(
                 identity(config, signs="auth" in services)
             )
             found = msgspec.structs.replace(found, accounts=accounts, sign_in=sign_in)
-        # Trading does without where no desk is configured; only its withdrawals notice.
+        # Without a desk there are no withdrawals, and nothing is recorded of what staff do.
         if DESK_USED_BY.intersection(services) and (config.desk_url or "admin" in services):
             found = msgspec.structs.replace(
                 found, desk=await stack.enter_async_context(desk(config))
@@ -80,10 +85,29 @@ async def gateway_resources(
         if "admin" in services:
             found = msgspec.structs.replace(found, parts=StackParts(config))
         await stack.enter_async_context(engine.running())
-        if "trading" in services and found.desk is not None:
-            flow = Withdrawing(found.desk.withdrawals, engine, found.catalogue)
-            await stack.enter_async_context(sweeping(flow))
         yield found
+
+
+@contextlib.asynccontextmanager
+async def unending_works(
+    resources: Resources, services: Collection[str]
+) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """What carries on, as long as the block lasts, with what a killed process began.
+
+    Whoever opens it ends when one of them does: they are not supposed to.
+    """
+    works: list[Coroutine[Any, Any, None]] = []
+    if "trading" in services and resources.desk is not None:
+        desk = resources.desk
+        flow = Withdrawing(desk.withdrawals, resources.engine, resources.catalogue.scale)
+        works.append(flow.keep_sweeping())
+    if "admin" in services:
+        works.append(finish_intents(resources))
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield tasks
+    finally:
+        await end_all(tasks)
 
 
 def around(config: Config) -> Around:

@@ -84,8 +84,14 @@ def _sign_in(config: Config, accounts: Accounts, passwords: Passwords) -> SignIn
         passwords=passwords,
         signer=signer,
         server_secret=server_secret,
-        limits=ClientLimits(require(config, "redis_url"), _now_second, DEFAULT_LIMITS),
+        limits=ClientLimits(
+            require(config, "redis_url"),
+            _now_second,
+            # Whoever has lifted the limit of all requests of an address means these too.
+            DEFAULT_LIMITS if config.requests_address else {},
+        ),
         now_ms=_now_ms,
+        staff_needs_second_factor=config.staff_second_factor,
     )
 
 

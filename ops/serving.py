@@ -26,7 +26,7 @@ from gateway.stream.routes import Stream, create_stream_app
 from gateway.stream.session import MESSAGE_BYTES_MAX
 from ops.config import Config
 from ops.errors import ServerUnavailable
-from ops.gateway_resources import around, gateway_resources
+from ops.gateway_resources import around, gateway_resources, unending_works
 from ops.notify import Notifier
 from ops.wiring import stop_on_signals
 
@@ -136,13 +136,14 @@ async def serve(
     """Serve until `stop`; ready once Redis and the engine have answered, a stream with markets.
 
     Then streams are told to reconnect elsewhere, requests under way get GRACE_SECONDS to end.
-    ready: called when all is. Raises what ended a part of the stream that should never end, in the
-    same orderly way.
+    ready: called when all is. Raises what ended a part that should never end, in the same orderly
+    way.
     """
     notifier = Notifier(config.notify_socket)
     async with contextlib.AsyncExitStack() as stack:
         services = [listener.service for listener in listeners]
         resources = await stack.enter_async_context(gateway_resources(config, services, times))
+        works = await stack.enter_async_context(unending_works(resources, services))
         surroundings = around(config)
         stream = Stream(
             resources,
@@ -165,7 +166,7 @@ async def serve(
         ]
         announcing = asyncio.create_task(_announce(resources, servers, listeners, notifier, ready))
         stopping = asyncio.create_task(stop.wait())
-        ends: list[asyncio.Future[Any]] = [*running, stopping, stream.failed]
+        ends: list[asyncio.Future[Any]] = [*running, *works, stopping, stream.failed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         notifier.stopping()
         await end_all([announcing])
@@ -177,8 +178,9 @@ async def serve(
             server.should_exit = True
         await asyncio.gather(*running)
         stopping.cancel()
-        if stream.failed.done():
-            stream.failed.result()
+        for unending in (*works, stream.failed):
+            if unending.done():
+                unending.result()
 
 
 def _server(config: Config, app: ASGIApp) -> _Server:

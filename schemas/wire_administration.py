@@ -278,7 +278,7 @@ class AdminRecord(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["accepted", "refused"] | None
     intent_id: int | None
     approval_id: int | None
-    details: dict[str, str | int | None]
+    details: dict[str, str | int | bool | None]
     hash: str
 
 

@@ -97,6 +97,13 @@ class PasswordBody(RequestBody, frozen=True, kw_only=True):
     password: GivenPassword
 
 
+class RemoveTotpBody(RequestBody, frozen=True, kw_only=True):
+    """Both factors, so that a thief of one can't be rid of the other."""
+
+    password: GivenPassword
+    totp: SecondFactor
+
+
 class ChangePasswordBody(RequestBody, frozen=True, kw_only=True):
     """All other sessions end."""
 

@@ -20,7 +20,7 @@ from gateway.desk.changes import (
     action_of,
 )
 from gateway.desk.intents import Answer, Intent
-from gateway.errors import DatabaseUnavailable, EngineUnavailable, Refusal
+from gateway.errors import EngineUnavailable, GatewayError, Refusal
 from gateway.ports import Resources
 from gateway.rejections import wire_details
 from schemas.frames import Refused
@@ -28,8 +28,8 @@ from schemas.frames import Refused
 logger = logging.getLogger(__name__)
 
 # A request that is being answered is left alone for so long.
-LEFT_ALONE_SECONDS: Final = 10
-LOOK_SECONDS: Final = 5.0
+LEFT_ALONE_SECONDS: Final = 3
+LOOK_SECONDS: Final = 1.0
 
 
 async def carry_out(resources: Resources, intent: Intent, *, trace: str = "") -> Answer:
@@ -56,7 +56,7 @@ async def finish_intents(resources: Resources) -> None:
         try:
             await finish_once(resources, older_than_seconds=older_than_seconds)
             older_than_seconds = LEFT_ALONE_SECONDS
-        except (EngineUnavailable, DatabaseUnavailable) as exc:
+        except GatewayError as exc:
             logger.warning("intents wait: %s: %s", type(exc).__name__, exc)
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -1,6 +1,6 @@
 """Users: who they are, their role, disabling, erasing, and freezing in the ledger."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -48,13 +48,16 @@ class UserReading(Reading, frozen=True, kw_only=True):
     user_id: UserRef
 
 
+Cursor = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$", description="Of the page before.")]
+
+
 class UserListParameters(Parameters, frozen=True, kw_only=True):
     """role, state: of those only."""
 
     role: RoleName | None = None
     state: AccountState | None = None
     limit: Limit = ITEMS_DEFAULT
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 async def list_users(call: Call[UserListParameters, NoBody]) -> Page[UserSummary]:

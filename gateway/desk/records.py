@@ -19,7 +19,7 @@ NO_HASH: Final = bytes(32)
 CHECKED_ROWS_MAX: Final = 50_000
 _READ_ROWS: Final = 5_000
 
-Details = Mapping[str, str | int | None]
+Details = Mapping[str, str | int | bool | None]
 Outcome = Literal["accepted", "refused"]
 
 # Rows are numbered and chained one after the other; the lock is held until the commit.

@@ -24,9 +24,10 @@ _INSERT = """
 INSERT INTO withdrawals (withdrawal_id, user_id, requested_by, asset_id, amount_minor, destination,
     trace) VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
+# What the ledger booked is so, also if another process was refused at another time.
 _DEBITED = """
-UPDATE withdrawals SET state = 'pending', position = %s
-WHERE withdrawal_id = %s AND state = 'requested'
+UPDATE withdrawals SET state = 'pending', refusal = NULL, position = %s
+WHERE withdrawal_id = %s AND state IN ('requested', 'refused')
 """
 _REFUSED = """
 UPDATE withdrawals SET state = 'refused', refusal = %s

@@ -50,7 +50,7 @@ class Accounts:
     ) -> None:
         self.database = database
         self._passwords = passwords
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self.delivery: Delivery = delivery or Outbox()
 
     async def ping(self) -> None:
@@ -67,7 +67,7 @@ class Accounts:
         """create() in a transaction and a turn (passwords.turn) of the caller's."""
         names = normalised(user_name=new.user_name, phone=new.phone, email=new.email)
         check_password(new.password, names)
-        user_id, now_ms = new_user_id(), self._now_ms()
+        user_id, now_ms = new_user_id(), self.now_ms()
         await account_rows.insert(
             connection,
             user_id=user_id,
@@ -133,7 +133,7 @@ class Accounts:
                 return
             await _keep_an_admin(connection, row)
             await account_rows.set_state(connection, user_id, "disabled")
-            await sessions.end_all(connection, user_id, now_ms=self._now_ms())
+            await sessions.end_all(connection, user_id, now_ms=self.now_ms())
             await self._record(connection, "disabled", user_id, by)
 
         return await self._changed(user_id, change, may_cost_an_admin=True)
@@ -184,7 +184,7 @@ class Accounts:
         async def change(connection: Connection, row: AccountRow) -> None:
             if row.state != "active":
                 raise Refusal(WireCode.FORBIDDEN, "This account is not active.")
-            await give_code(connection, row, self.delivery, now_ms=self._now_ms())
+            await give_code(connection, row, self.delivery, now_ms=self.now_ms())
             await self._record(connection, "reset_asked", user_id, by)
 
         await self._changed(user_id, change)
@@ -192,34 +192,42 @@ class Accounts:
     async def sessions(self, user_id: str, *, current: str = "") -> tuple[DeviceSession, ...]:
         async with self.database.transaction() as connection:
             await account_rows.get(connection, user_id)
-            return await sessions.listed(
-                connection, user_id, current=current, now_ms=self._now_ms()
-            )
+            return await sessions.listed(connection, user_id, current=current, now_ms=self.now_ms())
 
     async def end_session(self, user_id: str, session_id: str, *, by: str) -> None:
         """Raises Refusal(unknown_session) if it was never one of the user's."""
         async with self.database.transaction() as connection:
-            if await sessions.belongs_to(connection, session_id) != user_id:
-                raise Refusal(WireCode.UNKNOWN_SESSION, "There is no such session.")
-            now_ms = self._now_ms()
-            if await sessions.end(connection, session_id, now_ms=now_ms):
-                await record(
-                    connection,
-                    "signed_out",
-                    at_ms=now_ms,
-                    user_id=user_id,
-                    by=by,
-                    session_id=session_id,
-                )
+            await self.end_session_in(connection, user_id, session_id, by=by)
+
+    async def end_session_in(
+        self, connection: Connection, user_id: str, session_id: str, *, by: str
+    ) -> None:
+        """end_session() in a transaction of the caller's."""
+        if await sessions.belongs_to(connection, session_id) != user_id:
+            raise Refusal(WireCode.UNKNOWN_SESSION, "There is no such session.")
+        now_ms = self.now_ms()
+        if await sessions.end(connection, session_id, now_ms=now_ms):
+            await record(
+                connection,
+                "signed_out",
+                at_ms=now_ms,
+                user_id=user_id,
+                by=by,
+                session_id=session_id,
+            )
 
     async def end_sessions(self, user_id: str, *, by: str) -> int:
         """How many ended."""
         async with self.database.transaction() as connection:
-            await account_rows.get(connection, user_id)
-            ended = await sessions.end_all(connection, user_id, now_ms=self._now_ms())
-            if ended:
-                await self._record(connection, "sessions_ended", user_id, by)
-            return ended
+            return await self.end_sessions_in(connection, user_id, by=by)
+
+    async def end_sessions_in(self, connection: Connection, user_id: str, *, by: str) -> int:
+        """end_sessions() in a transaction of the caller's."""
+        await account_rows.get(connection, user_id)
+        ended = await sessions.end_all(connection, user_id, now_ms=self.now_ms())
+        if ended:
+            await self._record(connection, "sessions_ended", user_id, by)
+        return ended
 
     async def _changed(
         self, user_id: str, change: Change, *, may_cost_an_admin: bool = False
@@ -232,7 +240,7 @@ class Accounts:
             return (await account_rows.get(connection, user_id)).shown()
 
     async def _record(self, connection: Connection, what: What, user_id: str, by: str) -> None:
-        await record(connection, what, at_ms=self._now_ms(), user_id=user_id, by=by or None)
+        await record(connection, what, at_ms=self.now_ms(), user_id=user_id, by=by or None)
 
 
 async def _keep_an_admin(connection: Connection, row: AccountRow) -> None:

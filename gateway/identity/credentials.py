@@ -4,46 +4,19 @@ Each works inside the transaction of its first answer (gateway.first_answers), s
 the same key finds what the first did; a wrong password is an answer too, whose count must stay.
 """
 
-from typing import Literal
-
-import msgspec
-
 from gateway.access import Principal
 from gateway.database import Connection
-from gateway.errors import GatewayError, Refusal
+from gateway.errors import Refusal
 from gateway.identity import account_rows, delays, sessions
 from gateway.identity.account_rows import AccountRow
 from gateway.identity.codes import give_code, take_code
 from gateway.identity.delays import Suspect
 from gateway.identity.names import looked_for
 from gateway.identity.networks import Origin
+from gateway.identity.once import NotNow, Outcome
 from gateway.identity.passwords import check_password
 from gateway.identity.records import record
 from gateway.identity.sign_in import SignIn
-from schemas.wire import WireCode
-
-Result = Literal["done", "invalid_credentials", "code_invalid"]
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What is kept as the first answer; it names nobody who is not the one who asked."""
-
-    result: Result
-
-    def raise_refusal(self) -> None:
-        """Raises Refusal unless it was done."""
-        if self.result == "invalid_credentials":
-            raise Refusal(WireCode.INVALID_CREDENTIALS, "The password is wrong.")
-        if self.result == "code_invalid":
-            raise Refusal(WireCode.CODE_INVALID, "This code is wrong, too old, or was used.")
-
-
-class NotNow(GatewayError):
-    """A refusal that is no first answer: later the same command may be carried out."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.code)
-        self.refusal = refusal
 
 
 async def change_password(
@@ -81,14 +54,32 @@ async def erase(
     return Outcome("done")
 
 
-async def remove_second_factor(
+async def prove(
     sign_in: SignIn, connection: Connection, who: Principal, *, password: str, origin: Origin
 ) -> Outcome:
-    row, suspect = await _proven(sign_in, connection, who.user_id, password, origin)
+    """That it is not only somebody with the device."""
+    _, suspect = await _proven(sign_in, connection, who.user_id, password, origin)
+    return Outcome("invalid_credentials" if suspect is None else "done")
+
+
+async def remove_second_factor(
+    sign_in: SignIn,
+    connection: Connection,
+    who: Principal,
+    *,
+    password: str,
+    code: str,
+    origin: Origin,
+) -> Outcome:
+    """By password and a code, or else a thief of one would be rid of the other."""
+    row, suspect = await _proven(sign_in, connection, who.user_id, password, origin, succeeds=False)
     if suspect is None:
         return Outcome("invalid_credentials")
     if row.totp_secret is not None:
+        if not await sign_in.second_factor.is_right(connection, row, code):
+            return Outcome("second_factor_invalid")
         await sign_in.second_factor.remove(connection, row.user_id)
+    await delays.succeeded(connection, suspect)
     return Outcome("done")
 
 
@@ -114,6 +105,11 @@ async def reset_password(
     """All sessions end. A second factor stays asked for."""
     kind, name = looked_for(login) or ("user_name", "-")
     row = await account_rows.by_name(connection, kind, name)
+    who = _who_resets(sign_in, f"{kind} {name}", origin)
+    try:
+        await sign_in.count(connection, who)
+    except Refusal as refusal:
+        raise NotNow(refusal) from refusal
     # Hashed before anything is known, so that a wrong code takes as long as a right one.
     password_hash = await sign_in.passwords.hash(new_password)
     now_ms = sign_in.now_ms()
@@ -133,21 +129,40 @@ async def reset_password(
     check_password(new_password, row.names())
     await account_rows.set_password(connection, row.user_id, password_hash)
     await sessions.end_all(connection, row.user_id, now_ms=now_ms)
-    suspect = delays.suspect(sign_in.server_secret, row.user_id, origin.network)
-    await delays.succeeded(connection, suspect, now_ms=now_ms)
+    await delays.succeeded(connection, who)
     await record(
         connection, "password_reset", at_ms=now_ms, user_id=row.user_id, network=origin.network
     )
     return Outcome("done")
 
 
+def _who_resets(sign_in: SignIn, typed: str, origin: Origin) -> Suspect:
+    """Counted by network alone: strangers must not keep the owner from a new password."""
+    return delays.suspect(
+        sign_in.server_secret,
+        typed=f"reset {typed}",
+        account="",
+        network=origin.network,
+        is_home=True,
+    )
+
+
 async def _proven(
-    sign_in: SignIn, connection: Connection, user_id: str, password: str, origin: Origin
+    sign_in: SignIn,
+    connection: Connection,
+    user_id: str,
+    password: str,
+    origin: Origin,
+    *,
+    succeeds: bool = True,
 ) -> tuple[AccountRow, Suspect | None]:
-    """The account, and None if that was not its password. Raises NotNow, Refusal(unknown_user)."""
+    """The account, and None if that was not its password. Raises NotNow, Refusal(unknown_user).
+
+    succeeds: no more is needed, so that the attempt is taken back.
+    """
     row = await account_rows.get(connection, user_id, locks=True)
     try:
-        suspect = await sign_in.reserve(connection, user_id, origin)
+        suspect = await sign_in.reserve(connection, f"id {user_id}", user_id, origin)
     except Refusal as refusal:
         raise NotNow(refusal) from refusal
     if not await sign_in.passwords.verify(row.password_hash, password):
@@ -159,7 +174,8 @@ async def _proven(
             network=origin.network,
         )
         return row, None
-    await delays.succeeded(connection, suspect, now_ms=sign_in.now_ms())
+    if succeeds:
+        await delays.succeeded(connection, suspect)
     return row, suspect
 
 

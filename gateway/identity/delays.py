@@ -1,8 +1,9 @@
 """Guessing is slowed in PostgreSQL, so that neither a restart nor another process forgets it.
 
 An attempt counts as failed before it is looked at, so that many at once are not many for free; a
-success takes it back. Two counts: of an account from one network, which soon waits long; and of an
-account from everywhere, which never waits long, so that strangers can't lock its owner out.
+success takes it back. Two counts: of a name from one network, which soon waits long; and of an
+account from all networks where it is not at home, which never waits long. From where the account
+has signed in before only the first counts, so that strangers can't lock its owner out.
 """
 
 import hmac
@@ -47,34 +48,45 @@ DELETE FROM sign_in_delays WHERE about IN (
 
 
 class Suspect(msgspec.Struct, frozen=True):
-    """What attempts are counted by: digests of an account, and of it with a network."""
+    """What attempts are counted by: digests. anywhere: None where the account is at home."""
 
-    anywhere: bytes
     network: bytes
+    anywhere: bytes | None
 
 
-def suspect(server_secret: bytes, name: str, network: str) -> Suspect:
-    """name: a user id, or what was typed where no account is called so."""
-    told = b"delay\0" + name.encode("utf-8", "surrogatepass")
+def suspect(
+    server_secret: bytes, *, typed: str, account: str, network: str, is_home: bool
+) -> Suspect:
+    """typed: the name as it is looked for, so that two names of one person can't be told to be.
+
+    account: its id, or the name where nobody is called so. is_home: the account has signed in from
+    this network before, so that others' guesses elsewhere are not held against it.
+    """
+
+    def digest(*parts: str) -> bytes:
+        told = "\0".join(("delay", *parts)).encode("utf-8", "surrogatepass")
+        return hmac.digest(server_secret, told, "sha256")
+
     return Suspect(
-        hmac.digest(server_secret, told, "sha256"),
-        hmac.digest(server_secret, told + b"\0" + network.encode(), "sha256"),
+        digest("network", typed, network), None if is_home else digest("anywhere", account)
     )
 
 
 async def reserve(connection: Connection, who: Suspect, *, now_ms: int) -> int:
     """Count an attempt; 0 if it may be made now, else how many milliseconds to wait."""
     for about, policy in ((who.network, FROM_NETWORK), (who.anywhere, FROM_ANYWHERE)):
-        wait_ms = await _reserve(connection, about, policy, now_ms)
+        wait_ms = about and await _reserve(connection, about, policy, now_ms)
         if wait_ms:
-            return wait_ms
+            return int(wait_ms)
     await connection.execute(_SWEEP, (now_ms - FORGOTTEN_MS,))
     return 0
 
 
-async def succeeded(connection: Connection, who: Suspect, *, now_ms: int) -> None:
+async def succeeded(connection: Connection, who: Suspect) -> None:
     """The attempt was right: those from there are forgotten, and one of all is taken back."""
     await connection.execute("DELETE FROM sign_in_delays WHERE about = %s", (who.network,))
+    if who.anywhere is None:
+        return
     await connection.execute(
         "UPDATE sign_in_delays SET failures = greatest(failures - 1, 0), delayed_until_ms = 0"
         " WHERE about = %s",

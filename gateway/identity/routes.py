@@ -5,11 +5,12 @@ from typing import Any, Final
 
 from gateway.access import PUBLIC, Access, Scope
 from gateway.commands import idempotency_key
+from gateway.database import Connection
 from gateway.endpoint import Call, Endpoint, NoBody, Parameters
 from gateway.errors import EngineUnavailable
-from gateway.first_answers import answer_once
 from gateway.identity.accounts import NewAccount
 from gateway.identity.networks import origin
+from gateway.identity.once import Outcome, done_once
 from gateway.identity.sign_in import SignIn
 from gateway.tracing import trace
 from schemas.commands import OpenAccount
@@ -53,15 +54,15 @@ async def register(call: Call[Parameters, RegisterBody]) -> Account:
     new = NewAccount(
         user_name=body.user_name, phone=body.phone, email=body.email, password=body.password
     )
-    async with sign_in.passwords.turn():
-        made = await answer_once(
-            call,
-            sign_in.database,
-            work=lambda connection: sign_in.accounts.create_in(connection, new),
-            kind=Account,
-        )
-    await _open_ledger_account(call, made.user_id)
-    return made
+
+    async def work(connection: Connection) -> Outcome:
+        made = await sign_in.accounts.create_in(connection, new)
+        return Outcome("done", made.user_id)
+
+    user_id = (await done_once(call, sign_in, work)).user_id
+    await _open_ledger_account(call, user_id)
+    # Read, not remembered: a repeat after an erasure must not tell what was forgotten.
+    return await sign_in.accounts.get(user_id)
 
 
 async def login(call: Call[Parameters, LoginBody]) -> Tokens:
@@ -94,8 +95,13 @@ async def logout(call: Call[Parameters, NoBody]) -> SessionsEnded:
 
 async def logout_all(call: Call[Parameters, NoBody]) -> SessionsEnded:
     """End all of one's sessions, this one too."""
-    user_id = call.principal.user_id
-    await sign_in_of(call).accounts.end_sessions(user_id, by=user_id)
+    sign_in, user_id = sign_in_of(call), call.principal.user_id
+
+    async def work(connection: Connection) -> Outcome:
+        await sign_in.accounts.end_sessions_in(connection, user_id, by=user_id)
+        return Outcome("done")
+
+    await done_once(call, sign_in, work, hashes=False)
     return SessionsEnded(user_id=user_id)
 
 
@@ -117,8 +123,14 @@ async def list_sessions(call: Call[Parameters, NoBody]) -> DeviceSessions:
 
 async def end_session(call: Call[SessionParameters, NoBody]) -> SessionsEnded:
     """End one of one's sessions, on whichever device; again it is the same."""
-    user_id = call.principal.user_id
-    await sign_in_of(call).accounts.end_session(user_id, call.parameters.session_id, by=user_id)
+    sign_in, user_id = sign_in_of(call), call.principal.user_id
+
+    async def work(connection: Connection) -> Outcome:
+        session_id = call.parameters.session_id
+        await sign_in.accounts.end_session_in(connection, user_id, session_id, by=user_id)
+        return Outcome("done")
+
+    await done_once(call, sign_in, work, hashes=False)
     return SessionsEnded(user_id=user_id)
 
 

@@ -1,17 +1,14 @@
 """The auth service's endpoints for passwords and second factors, and for erasing an account."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from gateway.access import PUBLIC
 from gateway.commands import idempotency_key
-from gateway.database import Connection
-from gateway.endpoint import Call, Endpoint, NoBody, Parameters
-from gateway.first_answers import answer_once
+from gateway.endpoint import Call, Endpoint, Parameters
 from gateway.identity import credentials
 from gateway.identity.codes import CODE_MS
-from gateway.identity.credentials import NotNow, Outcome
 from gateway.identity.networks import origin
+from gateway.identity.once import done_once
 from gateway.identity.routes import OWN_ACCOUNT, sign_in_of
 from schemas.wire import WireCode
 from schemas.wire_identity import (
@@ -21,6 +18,7 @@ from schemas.wire_identity import (
     ConfirmResetBody,
     PasswordBody,
     RecoveryCodes,
+    RemoveTotpBody,
     ResetAsked,
     SessionsEnded,
     TotpCodeBody,
@@ -31,9 +29,9 @@ from schemas.wire_identity import (
 async def change_password(call: Call[Parameters, ChangePasswordBody]) -> Account:
     """Every other session of the account ends."""
     sign_in, who, body = sign_in_of(call), call.principal, call.body
-    await sign_in.require_open(who.session_id)
-    await _once(
+    await done_once(
         call,
+        sign_in,
         lambda connection: credentials.change_password(
             sign_in,
             connection,
@@ -61,8 +59,9 @@ async def confirm_reset(call: Call[Parameters, ConfirmResetBody]) -> ResetAsked:
     """Set a new password with the code. All sessions end; a second factor is still asked for."""
     sign_in, body = sign_in_of(call), call.body
     await sign_in.limits.check("code", origin(call).client)
-    await _once(
+    await done_once(
         call,
+        sign_in,
         lambda connection: credentials.reset_password(
             sign_in,
             connection,
@@ -81,8 +80,9 @@ async def erase_me(call: Call[Parameters, PasswordBody]) -> SessionsEnded:
     The ledger goes on under the user_id, which says nothing about anybody.
     """
     sign_in, who = sign_in_of(call), call.principal
-    await _once(
+    await done_once(
         call,
+        sign_in,
         lambda connection: credentials.erase(
             sign_in, connection, who, password=call.body.password, origin=origin(call)
         ),
@@ -90,13 +90,19 @@ async def erase_me(call: Call[Parameters, PasswordBody]) -> SessionsEnded:
     return SessionsEnded(user_id=who.user_id)
 
 
-async def set_up_totp(call: Call[Parameters, NoBody]) -> TotpSetup:
+async def set_up_totp(call: Call[Parameters, PasswordBody]) -> TotpSetup:
     """A secret for an authenticator. It counts once /v1/totp/confirm got a code of it.
 
     Within ten minutes the answer is the same again.
     """
     sign_in, who = sign_in_of(call), call.principal
-    await sign_in.require_open(who.session_id)
+    await done_once(
+        call,
+        sign_in,
+        lambda connection: credentials.prove(
+            sign_in, connection, who, password=call.body.password, origin=origin(call)
+        ),
+    )
     return await sign_in.second_factor.set_up(who.user_id)
 
 
@@ -109,27 +115,22 @@ async def confirm_totp(call: Call[Parameters, TotpCodeBody]) -> RecoveryCodes:
     )
 
 
-async def remove_totp(call: Call[Parameters, PasswordBody]) -> Account:
-    """Passwords alone are enough again."""
+async def remove_totp(call: Call[Parameters, RemoveTotpBody]) -> Account:
+    """Passwords alone are enough again. Needs the password and a code, or a recovery code."""
     sign_in, who = sign_in_of(call), call.principal
-    await sign_in.require_open(who.session_id)
-    await _once(
+    await done_once(
         call,
+        sign_in,
         lambda connection: credentials.remove_second_factor(
-            sign_in, connection, who, password=call.body.password, origin=origin(call)
+            sign_in,
+            connection,
+            who,
+            password=call.body.password,
+            code=call.body.totp,
+            origin=origin(call),
         ),
     )
     return await sign_in.accounts.get(who.user_id)
-
-
-async def _once(call: Call[Any, Any], work: Callable[[Connection], Awaitable[Outcome]]) -> None:
-    sign_in = sign_in_of(call)
-    try:
-        async with sign_in.passwords.turn():
-            outcome = await answer_once(call, sign_in.database, work=work, kind=Outcome)
-    except NotNow as exc:
-        raise exc.refusal from exc
-    outcome.raise_refusal()
 
 
 _PROOF: Final = (WireCode.INVALID_CREDENTIALS, WireCode.SIGN_IN_DELAYED, WireCode.UNKNOWN_USER)
@@ -177,7 +178,7 @@ ENDPOINTS: Final = (
         body=ConfirmResetBody,
         answer=ResetAsked,
         is_command=True,
-        refuses=(WireCode.CODE_INVALID, WireCode.PASSWORD_TOO_WEAK),
+        refuses=(WireCode.CODE_INVALID, WireCode.SIGN_IN_DELAYED, WireCode.PASSWORD_TOO_WEAK),
     ),
     Endpoint(
         method="POST",
@@ -185,9 +186,10 @@ ENDPOINTS: Final = (
         handle=set_up_totp,
         summary="Begin a second factor",
         access=OWN_ACCOUNT,
+        body=PasswordBody,
         answer=TotpSetup,
         is_command=True,
-        refuses=(WireCode.UNKNOWN_USER,),
+        refuses=_PROOF,
     ),
     Endpoint(
         method="POST",
@@ -206,9 +208,9 @@ ENDPOINTS: Final = (
         handle=remove_totp,
         summary="Turn the second factor off",
         access=OWN_ACCOUNT,
-        body=PasswordBody,
+        body=RemoveTotpBody,
         answer=Account,
         is_command=True,
-        refuses=_PROOF,
+        refuses=(*_PROOF, WireCode.SECOND_FACTOR_INVALID),
     ),
 )

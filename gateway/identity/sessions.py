@@ -45,7 +45,8 @@ DELETE FROM sessions WHERE session_id IN (
 """
 _FIND: Final = """
 SELECT s.session_id, s.user_id, a.role, a.state, s.created_ms, s.seen_ms, s.expires_ms, s.ended_ms,
-    s.generation, s.current_digest, s.previous_digest, s.retry_digest
+    s.generation, s.current_digest, s.previous_digest, s.retry_digest,
+    a.totp_secret IS NOT NULL
 FROM sessions s JOIN accounts a USING (user_id) WHERE s.session_id = %s FOR UPDATE OF s
 """
 _ROTATE: Final = """
@@ -72,6 +73,7 @@ class _Row(msgspec.Struct, frozen=True):
     current_digest: bytes
     previous_digest: bytes | None
     retry_digest: bytes | None
+    has_second_factor: bool
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
 
     user_id: str
     role: Role
+    has_second_factor: bool
     session_id: str
     refresh_token: str
     expires_ms: int
@@ -99,6 +102,7 @@ async def open_session(
     *,
     user_id: str,
     role: Role,
+    has_second_factor: bool,
     origin: Origin,
     now_ms: int,
 ) -> Signed:
@@ -126,6 +130,7 @@ async def open_session(
     return Signed(
         user_id=user_id,
         role=role,
+        has_second_factor=has_second_factor,
         session_id=session_id,
         refresh_token=refresh_tokens.written(server_secret, token),
         expires_ms=expires_ms,
@@ -174,6 +179,7 @@ async def rotate(
     signed = Signed(
         user_id=row.user_id,
         role=row.role,
+        has_second_factor=row.has_second_factor,
         session_id=row.session_id,
         refresh_token=refresh_tokens.written(server_secret, child),
         expires_ms=expires_ms,
@@ -220,6 +226,13 @@ async def belongs_to(connection: Connection, session_id: str) -> str | None:
 async def is_open(connection: Connection, session_id: str, *, now_ms: int) -> bool:
     query = "SELECT ended_ms IS NULL AND expires_ms > %s FROM sessions WHERE session_id = %s"
     row = await (await connection.execute(query, (now_ms, session_id))).fetchone()
+    return row is not None and bool(row[0])
+
+
+async def is_home(connection: Connection, user_id: str, network: str) -> bool:
+    """Has the account signed in from this network, as far back as sessions are kept."""
+    query = "SELECT EXISTS (SELECT FROM sessions WHERE user_id = %s AND network = %s)"
+    row = await (await connection.execute(query, (user_id, network))).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.access import Scope
 from gateway.auth import scope_claim
 from gateway.database import Connection, Database
 from gateway.errors import Refusal
@@ -74,8 +75,11 @@ class SignIn:
         server_secret: bytes,
         limits: ClientLimits,
         now_ms: Callable[[], int],
+        staff_needs_second_factor: bool = False,
     ) -> None:
+        """staff_needs_second_factor: without one they get tokens for their own account only."""
         self.accounts = accounts
+        self.staff_needs_second_factor = staff_needs_second_factor
         self.database: Database = accounts.database
         self.passwords = passwords
         self.signer = signer
@@ -118,9 +122,10 @@ class SignIn:
 
     async def refresh(self, text: str, *, key: str, origin: Origin) -> Tokens:
         """Raises Refusal: refresh_token_invalid, refresh_token_reused, too_many_requests."""
-        await self.limits.check("sign_in", origin.client)
         token = refresh_tokens.read(self.server_secret, text)
         if token is None:
+            # Only inventions count: a carrier's address has thousands who are signed in.
+            await self.limits.check("sign_in", origin.client)
             raise _refresh_invalid()
         now_ms = self.now_ms()
         async with self.database.transaction() as connection:
@@ -153,19 +158,36 @@ class SignIn:
             if not await sessions.is_open(connection, session_id, now_ms=self.now_ms()):
                 raise Refusal(WireCode.UNAUTHORIZED, "This session has ended.")
 
-    async def reserve(self, connection: Connection, name: str, origin: Origin) -> Suspect:
-        """Count an attempt on an account. Raises Refusal(sign_in_delayed)."""
-        who = delays.suspect(self.server_secret, name, origin.network)
+    async def reserve(
+        self, connection: Connection, typed: str, user_id: str | None, origin: Origin
+    ) -> Suspect:
+        """Count an attempt on an account. Raises Refusal(sign_in_delayed).
+
+        typed: the name it is tried under. user_id: None if nobody is called so.
+        """
+        # Asked for nobody too: what costs less would be faster.
+        is_home = await sessions.is_home(connection, user_id or "", origin.network)
+        who = delays.suspect(
+            self.server_secret,
+            typed=typed,
+            account=user_id or typed,
+            network=origin.network,
+            is_home=is_home,
+        )
+        await self.count(connection, who)
+        return who
+
+    async def count(self, connection: Connection, who: Suspect) -> None:
+        """One more attempt. Raises Refusal(sign_in_delayed)."""
         wait_ms = await delays.reserve(connection, who, now_ms=self.now_ms())
         if wait_ms:
             seconds = -(-wait_ms // 1_000)
             raise Refusal(
                 WireCode.SIGN_IN_DELAYED,
-                f"Too many wrong passwords: try again in {seconds} s.",
+                f"Too many wrong tries: try again in {seconds} s.",
                 {"seconds": seconds},
                 retry_after=seconds,
             )
-        return who
 
     async def _attempt(self, login: str, origin: Origin) -> _Attempt:
         wanted = looked_for(login)
@@ -173,10 +195,9 @@ class SignIn:
             # A name that nobody can have is looked for too: it must not be faster to say no.
             kind, name = wanted or ("user_name", "-")
             row = await account_rows.by_name(connection, kind, name)
-            who = await self.reserve(
-                connection, row.user_id if row is not None else fold(login), origin
-            )
-        return _Attempt(row, who)
+            typed = f"{kind} {name}" if wanted else f"no name {fold(login.strip())}"
+            user_id = row.user_id if row is not None else None
+            return _Attempt(row, await self.reserve(connection, typed, user_id, origin))
 
     async def _rehashed(self, row: AccountRow | None, password: str) -> str | None:
         stored = row and row.password_hash
@@ -205,12 +226,13 @@ class SignIn:
     async def _opened(self, connection: Connection, attempt: _Attempt, origin: Origin) -> Signed:
         assert attempt.row is not None
         now_ms = self.now_ms()
-        await delays.succeeded(connection, attempt.who, now_ms=now_ms)
+        await delays.succeeded(connection, attempt.who)
         signed = await sessions.open_session(
             connection,
             self.server_secret,
             user_id=attempt.row.user_id,
             role=attempt.row.role,
+            has_second_factor=attempt.row.totp_secret is not None,
             origin=origin,
             now_ms=now_ms,
         )
@@ -225,13 +247,24 @@ class SignIn:
         return signed
 
     def _tokens(self, signed: Signed) -> Tokens:
+        scope = scope_claim(signed.role)
+        if (
+            self.staff_needs_second_factor
+            and signed.role != "user"
+            and not signed.has_second_factor
+        ):
+            # Enough to set one up.
+            scope = Scope.ACCOUNT
         return Tokens(
             user_id=signed.user_id,
             session_id=signed.session_id,
             role=signed.role,
-            scope=scope_claim(signed.role),
+            scope=scope,
             access_token=self.signer.sign(
-                user_id=signed.user_id, role=signed.role, session_id=signed.session_id
+                user_id=signed.user_id,
+                role=signed.role,
+                scope=scope,
+                session_id=signed.session_id,
             ),
             expires_in=ACCESS_SECONDS,
             refresh_token=signed.refresh_token,

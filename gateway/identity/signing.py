@@ -50,11 +50,13 @@ class Signer:
         *,
         user_id: str,
         role: Role,
+        scope: str | None = None,
         session_id: str = "",
         lifetime_seconds: int = ACCESS_SECONDS,
     ) -> str:
-        """An access token with all that the role is granted. Raises OSError, ValueError.
+        """An access token. Raises OSError, ValueError.
 
+        scope: separated by spaces, None for all that the role is granted.
         session_id: "" for a token that no session stands behind.
         """
         kid, key = self._newest()
@@ -63,7 +65,7 @@ class Signer:
             "iss": ISSUER,
             "sub": user_id,
             "role": role,
-            "scope": scope_claim(role),
+            "scope": scope_claim(role) if scope is None else scope,
             "jti": secrets.token_urlsafe(_ID_BYTES),
             "iat": now,
             "exp": now + lifetime_seconds,

@@ -25,7 +25,15 @@ _BY_NAME: Final[dict[str, Any]] = {
     "email": "mei@example.org",
     "phone": "+8613800138000",
     "reason": "asked for by the user",
+    "password": "a long pass phrase",
+    "new_password": "a longer pass phrase",
+    "login": "mei",
+    "session_id": "s_4k7qz2m5x3a6b7c2d5e3f6g4h7",
+    "code": "12345678",
+    "totp": "123456",
 }
+# Shown although a request may do without.
+_SHOWN: Final = {"user_name", "price", "quantity"}
 _TEXT: Final = "example-1"
 
 
@@ -44,14 +52,20 @@ def example_of(name: str, schema: Node, named: dict[str, Node] | None = None) ->
         return example_of(name, (schema.get("anyOf") or schema["oneOf"])[0], named)
     match schema.get("type"):
         case "object":
-            fields, required = schema.get("properties", {}), schema.get("required", ())
-            return {field: example_of(field, fields[field], named) for field in required}
+            fields = schema.get("properties", {})
+            shown = {*schema.get("required", ()), *_SHOWN}
+            return {
+                field: example_of(field, content, named)
+                for field, content in fields.items()
+                if field in shown
+            }
         case "array":
             items = schema.get("items") or {}
             return [example_of(name, items, named)] if schema.get("minItems") else []
         case "integer" | "number":
-            wished = _BY_NAME.get(name)
-            return wished if isinstance(wished, int) else schema.get("minimum", 1)
+            wished, least = _BY_NAME.get(name), schema.get("minimum", 1)
+            is_fit = isinstance(wished, int) and least <= wished <= schema.get("maximum", wished)
+            return wished if is_fit else least
         case "boolean":
             return False
         case "null":

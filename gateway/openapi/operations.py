@@ -5,9 +5,9 @@ import re
 from typing import Any, Final
 
 from gateway.access import ROLES, Access, Role, Scope
-from gateway.commands import IDEMPOTENCY_HEADER
 from gateway.endpoint import Endpoint, RawBody
 from gateway.errors import PROBLEM_TYPE, status_of
+from gateway.idempotency_keys import HEADER as KEY_HEADER
 from gateway.openapi.examples import example_of
 from gateway.openapi.permissions import roles_with
 from gateway.openapi.shapes import REF, Node, without_null
@@ -102,7 +102,7 @@ _KEY: Final[Node] = {
         "pattern": "^[!-}][!-~]*$",
     },
 }
-assert _KEY["name"].lower() == IDEMPOTENCY_HEADER
+assert _KEY["name"].lower() == KEY_HEADER
 
 
 def _body(endpoint: Endpoint, schemas: Schemas) -> Node:

@@ -4,12 +4,14 @@ docs/permissions.md is this as a page; tests/contract/test_permissions.py tries 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from gateway.access import GRANTS, MEANINGS, ROLES, Role, Scope
 from gateway.endpoint import Endpoint
+
+Service = TypeVar("Service", bound=str)
 
 _HEAD: Final = """\
 # Who may do what
@@ -19,6 +21,10 @@ naming another user; `-` where no other can be named. *all* includes those witho
 get 401 `unauthorized` without one, and 403 `forbidden` if their role is not named. A token may
 carry fewer scopes than its role is granted; then it may do less.
 """
+
+
+# Scopes of those who run the system: what they allow is about others in the first place.
+_ABOUT_ANYBODY: Final = frozenset({Scope.AUDIT, Scope.OPERATE, Scope.ADMINISTER})
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,12 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
     scope_others: Scope | None
 
 
+def names_user(endpoint: Endpoint) -> bool:
+    """Whether a request may say whom it is about."""
+    shapes = [endpoint.parameters, *([endpoint.body] if endpoint.body else [])]
+    return any("user_id" in shape.__struct_fields__ for shape in shapes)
+
+
 def roles_with(scope: Scope) -> frozenset[Role]:
     return frozenset(role for role in ROLES if scope in GRANTS[role])
 
@@ -47,6 +59,8 @@ def permission(service: str, endpoint: Endpoint) -> Permission:
     if own is not None and others is not None:
         # One scope more: who names another needs that of the endpoint, too.
         others_roles = roles_with(own) & roles_with(others)
+    elif own in _ABOUT_ANYBODY and names_user(endpoint):
+        others_roles = own_roles
     return Permission(
         service=service,
         method=endpoint.method,
@@ -58,7 +72,7 @@ def permission(service: str, endpoint: Endpoint) -> Permission:
     )
 
 
-def permissions(services: Mapping[str, Sequence[Endpoint]]) -> list[Permission]:
+def permissions(services: Mapping[Service, Sequence[Endpoint]]) -> list[Permission]:
     return [
         permission(service, endpoint)
         for service, endpoints in services.items()
@@ -66,12 +80,12 @@ def permissions(services: Mapping[str, Sequence[Endpoint]]) -> list[Permission]:
     ]
 
 
-def page(services: Mapping[str, Sequence[Endpoint]], mark: str) -> str:
+def page(services: Mapping[Service, Sequence[Endpoint]], mark: str) -> str:
     """docs/permissions.md. mark: the line that says that it is generated."""
     return "\n".join([mark, *_lines(services)]) + "\n"
 
 
-def _lines(services: Mapping[str, Sequence[Endpoint]]) -> Iterator[str]:
+def _lines(services: Mapping[Service, Sequence[Endpoint]]) -> Iterator[str]:
     yield _HEAD
     yield "| scope | allows | roles |"
     yield "|---|---|---|"

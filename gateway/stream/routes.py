@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 from gateway import routes_health
 from gateway.cancelling import end_all
 from gateway.errors import Refusal, ViewsUnavailable, exception_handlers, problem_response
+from gateway.headers import Secured
 from gateway.ports import Resources
 from gateway.stream import connection as limits
 from gateway.stream import origins, routes_documents
@@ -304,8 +305,9 @@ def create_stream_app(stream: Stream, resources: Resources) -> ASGIApp:
         ],
         exception_handlers=exception_handlers(),
     )
+    app.router.redirect_slashes = False
     app.state.resources = resources
-    return Correlated(app)
+    return Correlated(Secured(app))
 
 
 def close_slowest(connections: list[Connection], excess: int) -> None:

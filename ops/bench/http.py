@@ -13,8 +13,9 @@ import msgspec
 
 from ops.bench.engine_servers import private_servers
 from ops.bench.http_links import fetch
+from ops.bench.http_load import Figures
 from ops.bench.http_orders import get_request
-from ops.bench.http_servers import DIRECT, FLOOR, OURS, Measured, Surroundings
+from ops.bench.http_servers import DIRECT, FLOOR, OURS, Surroundings
 from ops.bench.mixed_log import LogShape
 from ops.bench.order_mix import MARKET, SHARES
 from ops.bench.report import Report, Row, row
@@ -57,7 +58,7 @@ READS = (
     Read("klines, 2 of 1m", f"/v1/klines?market={MARKET}&interval=1m&limit=2"),
     Read("balances", "/v1/balances", is_private=True),
 )
-Results = dict[str, dict[str, list[Measured]]]
+Results = dict[str, dict[str, list[Figures]]]
 """Load -> who -> slices."""
 
 
@@ -76,7 +77,7 @@ def _measure_orders(around: Surroundings, seconds: float, tasks: Tasks, sizes: S
     loads = {_closed(depth): (depth, 0) for depth in sizes.depths}
     loads |= {_open(rate): (0, rate) for rate in sizes.rates}
 
-    def measure(load: str, who: str, each: float) -> Measured:
+    def measure(load: str, who: str, each: float) -> Figures:
         depth, rate = loads[load]
         per_s = rate or min(depth * ORDERS_PER_S_IN_FLIGHT_MOST, ORDERS_PER_S_MOST[who])
         around.draw(who, int(1.2 * per_s * each) + depth)
@@ -93,7 +94,7 @@ def _measure_reads(around: Surroundings, seconds: float, tasks: Tasks, sizes: Si
         bodies[_floor_path(read)] = fetch(around.gateway_port, request)
     around.start_floor(bodies)
 
-    def measure(load: str, who: str, each: float) -> Measured:
+    def measure(load: str, who: str, each: float) -> Figures:
         read = reads[load]
         users = around.users[:READERS] if read.is_private else ()
         path = read.path if who == OURS else _floor_path(read)
@@ -110,7 +111,7 @@ def _floor_path(read: Read) -> str:
 def _in_turns(
     loads: tuple[str, ...],
     contestants: tuple[str, str],
-    measure: Callable[[str, str, float], Measured],
+    measure: Callable[[str, str, float], Figures],
     seconds: float,
     progress: Callable[[int], None],
 ) -> Results:
@@ -157,21 +158,21 @@ def _read_rows(results: Results) -> list[Row]:
     for name, slices in results.items():
         rows += [
             _rate_row(f"reads/s, {name}", slices, BARE, None),
-            _row(f"ms to the answer, p99, {name}", slices, lambda taken: taken.figures.p99, BARE),
+            _row(f"ms to the answer, p99, {name}", slices, lambda taken: taken.p99, BARE),
             _cpu_row(f"us of the gateway's CPU per read, {name}", slices, BARE),
         ]
     return rows
 
 
 def _rate_row(
-    metric: str, slices: dict[str, list[Measured]], reference_name: str, at_least: float | None
+    metric: str, slices: dict[str, list[Figures]], reference_name: str, at_least: float | None
 ) -> Row:
-    return _row(metric, slices, Measured.per_s, reference_name, at_least=at_least)
+    return _row(metric, slices, Figures.per_s, reference_name, at_least=at_least)
 
 
-def _latency_rows(load: str, slices: dict[str, list[Measured]], p99_max: float | None) -> list[Row]:
-    def of(quantile: str) -> Callable[[Measured], float]:
-        return lambda taken: float(getattr(taken.figures, quantile))
+def _latency_rows(load: str, slices: dict[str, list[Figures]], p99_max: float | None) -> list[Row]:
+    def of(quantile: str) -> Callable[[Figures], float]:
+        return lambda taken: float(getattr(taken, quantile))
 
     return [
         _row(f"ms to the answer, p50, {load}", slices, of("p50"), CONNECTION),
@@ -180,14 +181,14 @@ def _latency_rows(load: str, slices: dict[str, list[Measured]], p99_max: float |
     ]
 
 
-def _cpu_row(metric: str, slices: dict[str, list[Measured]], reference_name: str) -> Row:
+def _cpu_row(metric: str, slices: dict[str, list[Figures]], reference_name: str) -> Row:
     return _row(metric, slices, lambda taken: taken.cpu_us, reference_name)
 
 
 def _row(
     metric: str,
-    slices: dict[str, list[Measured]],
-    of: Callable[[Measured], float],
+    slices: dict[str, list[Figures]],
+    of: Callable[[Figures], float],
     reference_name: str,
     *,
     combine: Callable[[list[float]], float] = statistics.median,

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from ops.bench.gateway_meters import cpu_seconds
 from ops.bench.http_links import CommandLink, HttpLink, Link, framed_request
 from ops.bench.http_orders import OrderSource, Sent, get_request
 from ops.bench.mixed_log import LogShape
 from ops.bench.order_load import UnexpectedAnswer
 
 SECOND_NS = 1_000_000_000
-NS_PER_MS = 1_000_000
+NS_PER_MS = MICRO = 1_000_000
 ANSWER_SECONDS_MAX = 30.0
 # The first part of a slice fills the pipeline; it is not counted.
 RAMP_SHARE = 0.1
@@ -44,12 +45,14 @@ class Orders(msgspec.Struct, frozen=True, tag=True):
     """Load a target with orders. is_http: by requests, else by its command connection.
 
     depth: in flight. rate: a second, however many are in flight; 0 means depth counts.
+    process_ids: of those who serve, whose CPU is read.
     """
 
     target: str
     port: int
     is_http: bool
     seconds: float
+    process_ids: tuple[int, ...]
     depth: int = 0
     rate: int = 0
 
@@ -60,6 +63,7 @@ class Reads(msgspec.Struct, frozen=True, tag=True):
     port: int
     path: str
     seconds: float
+    process_ids: tuple[int, ...]
     depth: int
     users: tuple[str, ...] = ()
 
@@ -68,36 +72,44 @@ Order = Prepare | Draw | Orders | Reads
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """answered: within the counted part of the slice, which took `seconds`; answered_in_all: before
-    and after it, too. p50, p99, p100: milliseconds from (intended) sending to the answer.
+    """answered: within the counted part of the slice, which took `seconds`; cpu_us: of those who
+    served, for each of these. p50, p99, p100: milliseconds from (intended) sending to the answer.
     """
 
     answered: int
     seconds: float
-    answered_in_all: int
+    cpu_us: float
     p50: float
     p99: float
     p100: float
     refused: dict[str, int]
     own_cpu_seconds: float
 
+    def per_s(self) -> float:
+        return self.answered / self.seconds
+
 
 class Tally:
     """Of one slice: answers that came, and latencies of what was sent, between begin and end."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, process_ids: tuple[int, ...]) -> None:
+        self._process_ids = process_ids
+        self._cpu_began = self._cpu_ended = 0.0
         self.start_ns = time.monotonic_ns()
         self.begin_ns = self.start_ns + int(seconds * RAMP_SHARE * SECOND_NS)
         self.end_ns = self.start_ns + int(seconds * SECOND_NS)
-        self._answered = self._in_all = 0
+        self._answered = 0
         self._latencies: list[int] = []
         self._refused: Counter[str] = Counter()
         self._cpu_seconds = time.process_time()
 
     def take(self, sent_ns: int, now_ns: int, refused: str) -> None:
-        self._in_all += 1
         if self.begin_ns <= now_ns < self.end_ns:
+            if not self._answered:
+                self._cpu_began = cpu_seconds(self._process_ids)
             self._answered += 1
+        elif now_ns >= self.end_ns and not self._cpu_ended:
+            self._cpu_ended = cpu_seconds(self._process_ids)
         if sent_ns >= self.begin_ns:
             self._latencies.append(now_ns - sent_ns)
         if refused:
@@ -106,10 +118,11 @@ class Tally:
     def figures(self) -> Figures:
         ordered = sorted(self._latencies) or [0]
         last = len(ordered) - 1
+        spent = (self._cpu_ended or cpu_seconds(self._process_ids)) - self._cpu_began
         return Figures(
             answered=self._answered,
             seconds=(self.end_ns - self.begin_ns) / SECOND_NS,
-            answered_in_all=self._in_all,
+            cpu_us=MICRO * spent / max(self._answered, 1),
             p50=ordered[last // 2] / NS_PER_MS,
             p99=ordered[-(-99 * len(ordered) // 100) - 1] / NS_PER_MS,
             p100=ordered[last] / NS_PER_MS,
@@ -202,8 +215,9 @@ class Crowd:
                 free.append(link)
         return free
 
-    def keep_in_flight(self, source: Target | Wheel, depth: int, seconds: float) -> Figures:
-        tally, each = Tally(seconds), depth // len(self._links)
+    def keep_in_flight(self, source: Target | Wheel, wanted: Orders | Reads) -> Figures:
+        tally = Tally(wanted.seconds, wanted.process_ids)
+        each = wanted.depth // len(self._links)
         for link in self._links * each:
             self.send(link, source, time.monotonic_ns())
         while self.is_waiting:
@@ -215,9 +229,10 @@ class Crowd:
                     self.send(link, source, now_ns)
         return tally.figures()
 
-    def offer(self, source: Target | Wheel, rate: int, seconds: float) -> Figures:
+    def offer(self, source: Target, wanted: Orders) -> Figures:
         """Latency counts from the instant at which the plan wants it sent, however late we are."""
-        tally, free, offered = Tally(seconds), deque(self._links), 0
+        tally, free = Tally(wanted.seconds, wanted.process_ids), deque(self._links)
+        offered = 0
         due_ns = tally.start_ns
         is_shared = isinstance(self._links[0], CommandLink)
         while due_ns < tally.end_ns or self.is_waiting:
@@ -225,7 +240,7 @@ class Crowd:
                 link = free[0] if is_shared else free.popleft()
                 self.send(link, source, due_ns)
                 offered += 1
-                due_ns = tally.start_ns + offered * SECOND_NS // rate
+                due_ns = tally.start_ns + offered * SECOND_NS // wanted.rate
             wait_ns = max(due_ns - time.monotonic_ns(), 0)
             timeout = wait_ns / SECOND_NS if free and due_ns < tally.end_ns else ANSWER_SECONDS_MAX
             answered = self.answers(source, tally, timeout)
@@ -256,8 +271,8 @@ class Generator:
         crowd = Crowd(links)
         try:
             if wanted.rate:
-                return crowd.offer(target, wanted.rate, wanted.seconds)
-            return crowd.keep_in_flight(target, wanted.depth, wanted.seconds)
+                return crowd.offer(target, wanted)
+            return crowd.keep_in_flight(target, wanted)
         finally:
             crowd.close()
 
@@ -266,7 +281,7 @@ class Generator:
         wheel = Wheel([get_request(wanted.path, token) for token in tokens])
         crowd = Crowd([HttpLink(wanted.port) for _ in range(wanted.depth)])
         try:
-            return crowd.keep_in_flight(wheel, wanted.depth, wanted.seconds)
+            return crowd.keep_in_flight(wheel, wanted)
         finally:
             crowd.close()
 

@@ -35,16 +35,6 @@ EVENTS_PER_SECOND = 6
 OURS, DIRECT, FLOOR = "ours", "direct", "floor"
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """cpu_us: of the measured process, per answer."""
-
-    figures: Figures
-    cpu_us: float
-
-    def per_s(self) -> float:
-        return self.figures.answered / self.figures.seconds
-
-
 class Surroundings:
     """Everything that runs from the first slice to the last."""
 
@@ -83,7 +73,7 @@ class Surroundings:
         """Have so many orders at hand before a slice."""
         self._load.ask(Draw(target, commands), type(None))
 
-    def orders(self, target: str, *, seconds: float, depth: int, rate: int) -> Measured:
+    def orders(self, target: str, *, seconds: float, depth: int, rate: int) -> Figures:
         """A slice through HTTP, or DIRECT."""
         engine = self._engines[target]
         is_http = target == OURS
@@ -92,21 +82,22 @@ class Surroundings:
             self._gateway.port if is_http else engine.port,
             is_http=is_http,
             seconds=seconds,
+            process_ids=self._gateway.process_ids if is_http else (engine.process.pid,),
             depth=depth,
             rate=rate,
         )
-        return self._measured(wanted, self._gateway if is_http else engine)
+        return self._load.ask(wanted, Figures)
 
     def reads(
         self, target: str, path: str, *, seconds: float, depth: int, users: tuple[str, ...]
-    ) -> Measured:
+    ) -> Figures:
         """A slice of GETs of ours, or of FLOOR."""
         served = self._gateway
         if target == FLOOR:
             assert self._floor is not None, "start_floor comes first"
             served = self._floor
-        wanted = Reads(served.port, path, seconds=seconds, depth=depth, users=users)
-        return self._measured(wanted, served)
+        wanted = Reads(served.port, path, seconds, served.process_ids, depth=depth, users=users)
+        return self._load.ask(wanted, Figures)
 
     def start_floor(self, bodies: dict[str, bytes]) -> None:
         """bodies: by path, without its query."""
@@ -121,12 +112,6 @@ class Surroundings:
         output = self._servers.home / f"{FLOOR}.out"
         await_true(lambda: listens(port), process, output)
         self._floor = Served(port, [process], self._server_core)
-
-    def _measured(self, wanted: Orders | Reads, served: Served | Engine) -> Measured:
-        before = served.cpu_seconds()
-        figures = self._load.ask(wanted, Figures)
-        spent = served.cpu_seconds() - before
-        return Measured(figures, 1_000_000 * spent / max(figures.answered_in_all, 1))
 
     def _engine(self, name: str, tasks: Tasks) -> Engine:
         database = self._servers.database()

@@ -83,19 +83,26 @@ def mixed_log(shape: LogShape) -> Iterator[LedgerEvent]:
 
 def write_log(database: Database, shape: LogShape, progress: Callable[[int], None]) -> WrittenLog:
     """Append a mixed log to an empty log's tables, as an engine would. progress: events so far."""
+    return write_events(database, mixed_log(shape), progress)
+
+
+def write_events(
+    database: Database, log: Iterator[LedgerEvent], progress: Callable[[int], None]
+) -> WrittenLog:
+    """The same of any log from its first event on."""
     with datastore_of(database.writer_url) as datastore, asyncio.Runner() as runner:
         recorder = LedgerRecorder(datastore)
         recorder.lead()
         try:
-            return runner.run(_append(recorder, shape, progress))
+            return runner.run(_append(recorder, log, progress))
         finally:
             recorder.close_writer()
 
 
 async def _append(
-    recorder: LedgerRecorder, shape: LogShape, progress: Callable[[int], None]
+    recorder: LedgerRecorder, log: Iterator[LedgerEvent], progress: Callable[[int], None]
 ) -> WrittenLog:
-    log, versions = mixed_log(shape), dict[str, int]()
+    versions = dict[str, int]()
     payload_bytes = trades = effects = 0
     while happened := list(islice(log, APPENDED_AT_ONCE)):
         batch = [_decided(event, versions) for event in happened]

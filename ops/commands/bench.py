@@ -15,6 +15,7 @@ from ops.bench.failover import run_failover
 from ops.bench.gateway import run_gateway
 from ops.bench.http import run_http
 from ops.bench.levels import run_levels
+from ops.bench.lists import run_lists
 from ops.bench.projections import run_projections
 from ops.bench.rebuild import run_rebuild
 from ops.bench.report import Report, show
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gateway": run_gateway,
     "http": run_http,
     "levels": run_levels,
+    "lists": run_lists,
     "projections": run_projections,
     "rebuild": run_rebuild,
 }

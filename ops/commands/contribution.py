@@ -128,7 +128,7 @@ def show(user: str, **reach: Any) -> None:
         _print_contribution(found)
 
 
-@command.command(name="import")
+@command.command(name="import", short_help="Give the weights of a CSV file.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--dry-run", is_flag=True, help="Check every line, apply nothing.")
 @click.option("--partial", is_flag=True, help="Apply good lines though others cannot be read.")

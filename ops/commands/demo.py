@@ -11,16 +11,18 @@ import click
 import msgspec
 
 from gateway.engine_client import EngineClient, EngineTimes, fixed_address
-from gateway.errors import EngineUnavailable
+from gateway.errors import DatabaseUnavailable, EngineUnavailable, Refusal
 from ops.commands.options import data_option, json_option
 from ops.config import Config, load_config, working_directory
 from ops.console import address_lines, open_report, print_json
 from ops.datadir import open_data_dir, remember_started
 from ops.demo import tape as tapes
+from ops.demo.people import people_of, settle_in, sign_in_lines
 from ops.demo.progress import open_progress
 from ops.demo.summary import TapeSummary, summarise
 from ops.demo.warp import warp
-from ops.errors import Exit, StackNotReady, UsageError
+from ops.errors import Exit, ServerUnavailable, StackNotReady, UsageError
+from ops.identity_access import auth_config
 from ops.live_view import show_live_view
 from ops.plan import StackOptions
 from ops.positions import wait_for_views
@@ -30,6 +32,8 @@ from ops.wiring import address_of
 WARP_TIMES = EngineTimes(connected_max=120.0, answer_max=120.0, silence_last=120.0)
 VIEWS_STANDSTILL_S = 60.0
 BOTS = {"demo": ("bots",)}
+DOCUMENTED = ("auth", "contribution", "mining", "trading", "admin")
+WELCOME_SECONDS_MAX = 20.0
 
 
 class TapeRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +116,8 @@ async def _live(config: Config, data_dir: Path) -> None:
             raise
         finally:
             report.close()
-        click.echo("\n".join([f"ready in {stack.status().data}", *address_lines(stack.status())]))
+        greeting = [f"ready in {stack.status().data}", *address_lines(stack.status())]
+        click.echo("\n".join([*greeting, *await _welcome(stack)]))
         view = asyncio.create_task(show_live_view(stack.config))
         stopped = asyncio.create_task(stack.wait_stopped())
         await asyncio.wait([view, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -122,6 +127,29 @@ async def _live(config: Config, data_dir: Path) -> None:
         await stopped
         with contextlib.suppress(asyncio.CancelledError):
             await view
+
+
+async def _welcome(stack: Stack) -> list[str]:
+    """Where each service documents itself, and how to sign in."""
+    urls = {
+        name: address["url"]
+        for part in stack.status().parts
+        for name, address in part.addresses.items()
+        if name in DOCUMENTED
+    }
+    lines = [f"  {name:<14} {url}/docs" for name, url in urls.items()]
+    lines.insert(0, "documentation of each service:")
+    if "auth" not in urls:
+        return lines
+    people = people_of(stack.data_dir)
+    try:
+        async with asyncio.timeout(WELCOME_SECONDS_MAX):
+            accounts_url = auth_config(stack.data_dir.root).auth_url
+            config = msgspec.structs.replace(stack.config, auth_url=accounts_url)
+            await settle_in(config, people)
+    except (Refusal, DatabaseUnavailable, ServerUnavailable, TimeoutError) as exc:
+        return [*lines, f"nobody can sign in yet: {exc}"]
+    return [*lines, *sign_in_lines(people, urls["auth"])]
 
 
 async def _replay(config: Config, run: TapeRun) -> bool:

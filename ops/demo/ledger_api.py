@@ -42,6 +42,9 @@ TOKEN_LIFETIME_S = 3_600
 TOKEN_RENEW_S = 600
 KEY_BYTES = 16
 OPERATOR = "demo-operator"
+JSON = {"content-type": "application/json"}
+# Whoever is told so asks again later; any other refusal is an answer.
+_LATER = HTTPStatus.TOO_MANY_REQUESTS
 
 Service = Literal["contribution", "mining", "trading"]
 T = TypeVar("T")
@@ -161,7 +164,11 @@ class LedgerApi:
                 response = await self._client.request(
                     method,
                     self._places[service] + path,
-                    headers={**key, **(self._tokens.header(user) if user else {})},
+                    headers={
+                        **key,
+                        **(JSON if body is not None else {}),
+                        **(self._tokens.header(user) if user else {}),
+                    },
                     content=None if body is None else msgspec.json.encode(body),
                 )
             except httpx.TransportError as error:
@@ -174,7 +181,7 @@ class LedgerApi:
                 problem = _problem(response)
                 if response.status_code == HTTPStatus.UNAUTHORIZED:
                     self._tokens.forget(user)
-                elif not response.is_server_error:
+                elif not response.is_server_error and response.status_code != _LATER:
                     return problem
                 trouble = problem.code
             log.debug("%s %s: %s", method, path, trouble)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from schemas.commands import AdjustContribution, GrantContribution
 from tests.fixtures._gateway_line import DEADLINE_SECONDS, running_line
 from tests.fixtures._service_client import ServiceClient
+from tests.fixtures.service_databases import ServiceDatabases
 from tests.fixtures.tiny_engine import GENESIS_SECOND
 
 pytestmark = pytest.mark.services
@@ -52,7 +54,7 @@ def test_a_grant_is_given_changed_and_revoked(view_redis: str, tmp_path: Path) -
         assert (await client.ask("POST", PATH, BOSS, json=body)).json()["weight_after"] == "14"
         terms = {"weight": "9223372036854775808", "expires_second": GENESIS_SECOND + 90}
         key = {"idempotency-key": "change-1"}
-        adjusted = await client.ask("PATCH", f"{PATH}/ann/g1", BOSS, json=terms, headers=key)
+        adjusted = await client.ask("PATCH", f"{PATH}/ann/grants/g1", BOSS, json=terms, headers=key)
         assert adjusted.json() == {
             "user_id": "ann",
             "grant_id": "g1",
@@ -62,15 +64,21 @@ def test_a_grant_is_given_changed_and_revoked(view_redis: str, tmp_path: Path) -
             "weight_after": "9223372036854775815",
             "position": len(client.line.engine.log),
         }
-        again = await client.ask("PATCH", f"{PATH}/ann/g1", BOSS, json=terms, headers=key)
+        again = await client.ask("PATCH", f"{PATH}/ann/grants/g1", BOSS, json=terms, headers=key)
         assert (again.json(), again.headers["idempotency-replayed"]) == (adjusted.json(), "true")
-        revoked = (await client.ask("DELETE", f"{PATH}/ann/g1", BOSS)).json()
+        revoked = (await client.ask("DELETE", f"{PATH}/ann/grants/g1", BOSS)).json()
         assert (revoked["weight"], revoked["weight_after"]) == ("0", "7")
-        assert await client.refused("DELETE", f"{PATH}/ann/g1", BOSS) == (404, "unknown_grant")
-        assert await client.refused("DELETE", f"{PATH}/bob/g1", BOSS) == (404, "unknown_account")
+        assert await client.refused("DELETE", f"{PATH}/ann/grants/g1", BOSS) == (
+            404,
+            "unknown_grant",
+        )
+        assert await client.refused("DELETE", f"{PATH}/bob/grants/g1", BOSS) == (
+            404,
+            "unknown_account",
+        )
         assert await client.refused("POST", PATH, BOSS, json=body) == (409, "duplicate_grant")
         for wrong in ({"weight": 0}, {"weight": "7"}, {"weight": "07", "expires_second": None}):
-            found = await client.refused("PATCH", f"{PATH}/ann/g1", BOSS, json=wrong)
+            found = await client.refused("PATCH", f"{PATH}/ann/grants/g1", BOSS, json=wrong)
             assert found == (400, "invalid_request")
         assert await client.refused("POST", PATH, ANN, json=body) == (403, "forbidden")
 
@@ -240,7 +248,9 @@ def test_an_import_while_the_engine_is_away_goes_on_later(view_redis: str, tmp_p
         engine.is_mute = False
         engine.cut()
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await client.ask("GET", "/readyz", None)).status_code != 200:
+            while True:
+                if (await client.ask("GET", "/readyz", None)).status_code == 200:
+                    break
                 await asyncio.sleep(0.02)
         report = await Importing(client).send(lines)
         assert report["applied"] == 200
@@ -248,3 +258,78 @@ def test_an_import_while_the_engine_is_away_goes_on_later(view_redis: str, tmp_p
         assert len(granted) == 200
 
     run(view_redis, tmp_path, story)
+
+
+def test_nobody_gives_weight_to_themselves(view_redis: str, tmp_path: Path) -> None:
+    async def story(client: ServiceClient) -> None:
+        give(client, "boss", "g", 1)
+        before = len(client.line.engine.log)
+        body = {"user_id": "boss", "source": "device", "weight": 7, "grant_id": "mine"}
+        terms = {"weight": 8, "expires_second": None}
+        refused = (403, "same_person")
+        assert await client.refused("POST", PATH, BOSS, json=body) == refused
+        assert await client.refused("PATCH", f"{PATH}/boss/grants/g", BOSS, json=terms) == refused
+        assert await client.refused("DELETE", f"{PATH}/boss/grants/g", BOSS) == refused
+        lines = "boss,mine,device,7,\nann,g1,device,1,\n"
+        importing = Importing(client)
+        assert await importing.outcomes(lines) == ["same_person", "not_applied"]
+        assert await importing.outcomes(lines, dry_run="true") == ["same_person", "would_apply"]
+        assert len(client.line.engine.log) == before
+        assert await importing.outcomes(lines, partial="true") == ["same_person", "applied"]
+
+    run(view_redis, tmp_path, story)
+
+
+def test_a_line_imported_before_whose_grant_has_changed_since(
+    view_redis: str, tmp_path: Path
+) -> None:
+    lines = "ann,g1,device,5,\nann,g2,device,5,\nann,g3,device,5,\n"
+
+    async def story(client: ServiceClient) -> None:
+        importing = Importing(client)
+        first = await importing.send(lines)
+        assert await importing.send(lines) == first, "the views do not know yet"
+        await client.line.views.project()
+        assert await importing.send(lines) == first
+        engine = client.line.engine
+        engine.accept(AdjustContribution(user_id="ann", grant_id="g1", weight=0))
+        engine.accept(AdjustContribution(user_id="ann", grant_id="g2", weight=6))
+        await client.line.views.project()
+        after = len(engine.log)
+        again = await importing.send(lines)
+        assert [line["code"] for line in again["lines"]] == [
+            "duplicate_grant",
+            "duplicate_grant",
+            None,
+        ]
+        assert (again["applied"], again["refused"]) == (1, 2)
+        assert again["lines"][1]["detail"].endswith("on other terms: device 6.")
+        assert len(engine.log) == after
+
+    run(view_redis, tmp_path, story)
+
+
+def test_an_import_is_recorded_once_before_and_once_after(
+    view_redis: str, tmp_path: Path, service_databases: ServiceDatabases
+) -> None:
+    async def told() -> None:
+        async with (
+            running_line(
+                view_redis, tmp_path, ("contribution",), desk_url=service_databases.desk_url
+            ) as line,
+            httpx.AsyncClient() as http,
+        ):
+            importing = Importing(ServiceClient(line, http, "contribution"))
+            await importing.send("ann,g1,device,5,\n", dry_run="true")
+            await importing.send("ann,g1,device,5,\nann,,device,5,\n", partial="true")
+
+    asyncio.run(told())
+    with psycopg.connect(service_databases.desk_url) as desk:
+        rows = desk.execute(
+            "SELECT who, action, phase, intent_id, details::json->>'lines',"
+            " details::json->>'applied' FROM records ORDER BY id"
+        ).fetchall()
+    assert rows == [
+        ("boss", "import_contributions", "intent", None, "2", None),
+        ("boss", "import_contributions", "outcome", 1, None, "1"),
+    ]

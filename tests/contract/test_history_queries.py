@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from projections.errors import ViewsUnavailable
+from projections.history import queries as queries_module
 from projections.history.fold import HistoryBatch
 from projections.history.folder import HistoryFolder
 from projections.history.memory import fresh_history
 from projections.history.mining_records import mining_records
-from projections.history.queries import HistoryQueries
+from projections.history.queries import POSITION_MAX, HistoryQueries
 from projections.history.store import HistoryStore
 from projections.ports import Checkpoint
 from schemas.amounts import format_amount
@@ -84,6 +85,44 @@ def test_transactions_are_paged_from_the_newest_back(history_database: HistoryDa
                 pages += page
             assert pages == read
 
+    ask(history_database, TRADED, story)
+
+
+@pytest.mark.parametrize(
+    ("asset_id", "kind"),
+    [("DUR", None), (None, "trade_executed"), ("CNY", "order_placed"), (None, "funds_withdrawn")],
+)
+def test_some_transactions_are_paged_as_all_are(
+    history_database: HistoryDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    asset_id: str | None,
+    kind: str | None,
+) -> None:
+    async def story(queries: HistoryQueries, rows: HistoryBatch) -> None:
+        wanted = [
+            row
+            for row in await queries.transactions("maker", limit=10_000)
+            if asset_id in (None, row.asset_id) and kind in (None, row.type)
+        ]
+        for limit in (1, 7, 10_000):
+            found, before = list[Transaction](), None
+            while True:
+                page, before = await queries.some_transactions(
+                    "maker",
+                    before=POSITION_MAX if before is None else before,
+                    limit=limit,
+                    asset_id=asset_id,
+                    kind=kind,
+                )
+                found += page
+                if before is None:
+                    break
+            assert found == wanted
+
+    # A part is as small as a page then, and ends in the middle of an event at times.
+    small = queries_module._SOME_TRANSACTIONS.replace("LIMIT 10000", "LIMIT 13")
+    monkeypatch.setattr(queries_module, "_SOME_TRANSACTIONS", small)
+    monkeypatch.setattr(queries_module, "LOOKED_THROUGH_MAX", 13)
     ask(history_database, TRADED, story)
 
 

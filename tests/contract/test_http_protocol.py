@@ -124,6 +124,30 @@ def test_body_that_takes_too_long_is_refused(
     run(story)
 
 
+def test_body_that_is_large_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(http_protocol, "BODY_BYTES_PER_SECOND", 1_000)
+    head = START.replace(b"GET", b"POST") + b"Content-Length: 2000\r\nConnection: close\r\n\r\n"
+
+    async def sent(port: int, pieces: int, until_s: float) -> bytes:
+        """A body in pieces of 500 bytes, one each 0.2 s; what comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        answer = asyncio.create_task(reader.read())
+        for _ in range(pieces):
+            writer.write(b"x" * 500)
+            await asyncio.wait([answer], timeout=until_s)
+        found = await answer
+        writer.close()
+        return found
+
+    async def story(port: int) -> None:
+        assert (await sent(port, 4, 0.2)).startswith(OK)
+        assert (await sent(port, 1, 0.2)).startswith(b"HTTP/1.1 408 ")
+
+    run(story)
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [

@@ -16,13 +16,18 @@ from ops.servers import postgres
 from ops.service_databases import provision_auth, provision_desk
 from tests.fixtures._account_command_cases import CASES as ACCOUNT_CASES
 from tests.fixtures._commands_once import AT_ONCE, Case, World, check_once
+from tests.fixtures._desk_command_cases import CASES as DESK_CASES
 from tests.fixtures._ledger_command_cases import CASES as LEDGER_CASES
 from tests.fixtures._stored_line import stored_line
 from tests.fixtures.postgres import LedgerDatabase
 
 pytestmark = pytest.mark.services
-CASES: Mapping[str, Mapping[str, Case]] = {**LEDGER_CASES, "auth": ACCOUNT_CASES}
-TOGETHER: tuple[HttpService, ...] = ("contribution", "mining", "trading", "auth")
+CASES: Mapping[str, Mapping[str, Case]] = {
+    **LEDGER_CASES,
+    "auth": ACCOUNT_CASES,
+    "admin": DESK_CASES,
+}
+TOGETHER: tuple[HttpService, ...] = ("contribution", "mining", "trading", "auth", "admin")
 PASSWORD = "services"
 
 
@@ -59,7 +64,8 @@ def test_every_command_happens_once(
     owners = {name: url for name, (url, _) in databases.items()}
 
     async def told() -> list[str]:
-        limits = httpx.Limits(max_connections=AT_ONCE)
+        # Connections that the services are about to close for their silence are not used again.
+        limits = httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=1)
         async with (
             stored_line(view_redis, tmp_path / "line", ledger_database, TOGETHER, **urls) as stored,
             httpx.AsyncClient(limits=limits, timeout=60) as http,
@@ -78,5 +84,5 @@ async def wrong(world: World) -> AsyncIterator[str]:
             method = command.partition(" ")[0]
             try:
                 await check_once(world, service, method, case, f"{service}-{number}")
-            except AssertionError as exc:
-                yield f"{service} {command}: {exc}"
+            except (AssertionError, TimeoutError) as exc:
+                yield f"{service} {command}: {exc!r}"

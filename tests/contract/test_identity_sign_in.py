@@ -7,6 +7,9 @@ import pytest
 
 from gateway.errors import Refusal
 from gateway.identity import totp
+from gateway.identity.accounts import NewAccount
+from gateway.identity.client_limits import ClientLimits
+from gateway.identity.networks import Origin
 from tests.fixtures.identity import ELSEWHERE, HERE, PASSWORD, Identity, running_identity
 
 pytestmark = pytest.mark.services
@@ -25,7 +28,7 @@ def test_names_have_one_spelling_and_tokens_name_the_session(
     async def story() -> None:
         async with running_identity(auth_database, view_redis, tmp_path) as identity:
             made = await identity.register("Alice")
-            for spelling in ("alice", "ALICE", " Alice ", "Ａlice"):
+            for spelling in ("alice", "ALICE", " Alice ", "\uff21lice"):
                 tokens = await identity.login(spelling)
                 assert tokens.user_id == made.user_id
             listed = await identity.accounts.sessions(made.user_id, current=tokens.session_id)
@@ -78,9 +81,93 @@ def test_nobody_is_delayed_like_somebody(
             await identity.register("alice")
             answers = {}
             for name in ("alice", "nobody", "no\x00body", "@", "+49"):
-                told = [await refused(identity.login(name, WRONG)) for _ in range(7)]
+                # All of these spellings are one name.
+                spelled = [name, f"{name} ", f" {name.upper()}", name, name, name, f"\u3000{name}"]
+                told = [await refused(identity.login(one, WRONG)) for one in spelled]
                 answers[name] = [(one.code, one.detail, one.retry_after) for one in told]
             assert len({tuple(one) for one in answers.values()}) == 1
+
+    asyncio.run(story())
+
+
+def test_two_names_of_one_person_are_not_told_to_be(
+    auth_database: str, view_redis: str, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with running_identity(auth_database, view_redis, tmp_path) as identity:
+            new = NewAccount(user_name="alice", phone="+8613800138000", password=PASSWORD)
+            await identity.accounts.create(new)
+            for _ in range(6):
+                await refused(identity.login("alice", WRONG))
+            for other in ("+8613800138000", "+8613800138001"):
+                assert (await refused(identity.login(other, WRONG))).code == "invalid_credentials"
+
+    asyncio.run(story())
+
+
+def test_strangers_everywhere_do_not_lock_the_owner_out(
+    auth_database: str, view_redis: str, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with running_identity(auth_database, view_redis, tmp_path) as identity:
+            await identity.register("alice")
+            await identity.login("alice", origin=ELSEWHERE)
+            codes = []
+            for number in range(80):
+                stranger = Origin(address=f"203.0.{number}.1", device="")
+                codes.append((await refused(identity.login("alice", WRONG, origin=stranger))).code)
+            assert codes[-1] == "sign_in_delayed"
+            assert codes.count("invalid_credentials") == 50
+            for _ in range(3):
+                assert (await identity.login("alice", origin=ELSEWHERE)).role == "user"
+            # From where it was never, the owner waits as the strangers do, but never for long.
+            delayed = await refused(identity.login("alice", origin=HERE))
+            assert delayed.retry_after is not None and delayed.retry_after <= 30
+
+    asyncio.run(story())
+
+
+def test_staff_without_a_second_factor_may_only_set_one_up(
+    auth_database: str, view_redis: str, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with running_identity(auth_database, view_redis, tmp_path) as identity:
+            made = await identity.register("alice")
+            await identity.accounts.set_role(made.user_id, "operator", by="root")
+            assert "operate" in (await identity.login("alice")).scope.split()
+            identity.sign_in.staff_needs_second_factor = True
+            tokens = await identity.login("alice")
+            assert tokens.scope == "account"
+            refreshed = await identity.sign_in.refresh(tokens.refresh_token, key="", origin=HERE)
+            assert refreshed.scope == "account"
+            factor = identity.sign_in.second_factor
+            secret = (await factor.set_up(made.user_id)).secret
+            step = identity.clock.second() // totp.STEP_SECONDS
+            codes = await factor.confirm(made.user_id, totp.code_at(secret, step), key="")
+            tokens = await identity.login("alice", code=codes.codes[0])
+            assert "operate" in tokens.scope.split()
+
+    asyncio.run(story())
+
+
+def test_a_carriers_address_has_many_who_are_signed_in(
+    auth_database: str, view_redis: str, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with running_identity(auth_database, view_redis, tmp_path) as identity:
+            await identity.register("alice")
+            tokens = await identity.login("alice")
+            limits = ClientLimits(view_redis, identity.clock.second, {"sign_in": "1/hour"})
+            own, identity.sign_in.limits = identity.sign_in.limits, limits
+            for _ in range(5):
+                tokens = await identity.sign_in.refresh(tokens.refresh_token, key="", origin=HERE)
+            codes = [
+                (await refused(identity.sign_in.refresh("no", key="", origin=HERE))).code
+                for _ in range(3)
+            ]
+            assert codes[1:] == ["too_many_requests"] * 2
+            identity.sign_in.limits = own
+            await limits.close()
 
     asyncio.run(story())
 

@@ -13,7 +13,7 @@ from eventsourcing.persistence import StoredEvent
 
 from engine.ports import LoggedEvent
 from engine.postgres.datastore import datastore_of
-from engine.postgres.history import PAGE_SQL, HistoryPage, LedgerHistory
+from engine.postgres.history import PAGE_BEFORE_SQL, PAGE_SQL, HistoryPage, LedgerHistory
 from engine.postgres.recorder import LedgerRecorder
 from schemas.codecs import decode_event, encode_event, topic_of
 from schemas.events import (
@@ -176,6 +176,51 @@ def test_a_stream_is_read_as_written(stored: LedgerDatabase, log: list[LedgerEve
         assert _all(stored, read, limit=5) == expected
 
 
+@pytest.mark.parametrize("limit", [1, 3, 1_000])
+def test_users_and_streams_are_read_backwards_too(
+    stored: LedgerDatabase, log: list[LedgerEvent], limit: int
+) -> None:
+    trade = next(event for event in log if isinstance(event, TradeExecuted))
+    user_id, market = trade.buyer_id, f"market:{trade.market_id}"
+
+    async def backwards(history: LedgerHistory, *, is_user: bool) -> list[LedgerEvent]:
+        found: list[LoggedEvent] = []
+        before: int | None = 1 << 53
+        while before is not None:
+            if is_user:
+                page = await history.of_user_before(user_id, before=before, limit=limit)
+            else:
+                page = await history.of_stream_before(market, before=before, limit=limit)
+            assert len(page.events) <= limit
+            found += page.events
+            before = page.after
+        positions = [logged.position for logged in found]
+        assert positions == sorted(set(positions), reverse=True)
+        return [decode_event(logged.payload) for logged in reversed(found)]
+
+    async def scene() -> None:
+        async with LedgerHistory(stored.reader_url) as history:
+            of_user = [event for event in log if _is_of_user(event, user_id)]
+            assert await backwards(history, is_user=True) == of_user
+            of_market = [event for event in log if stream_id(event) == market]
+            assert await backwards(history, is_user=False) == of_market
+
+    asyncio.run(asyncio.wait_for(scene(), DEADLINE_SECONDS))
+
+
+def test_an_order_is_found_by_its_placement(stored: LedgerDatabase, log: list[LedgerEvent]) -> None:
+    async def scene() -> None:
+        async with LedgerHistory(stored.reader_url) as history:
+            for event in log:
+                if isinstance(event, OrderPlaced):
+                    found = await history.placement(event.order_id)
+                    assert found is not None
+                    assert decode_event(found.payload) == event
+            assert await history.placement(10**9) is None
+
+    asyncio.run(asyncio.wait_for(scene(), DEADLINE_SECONDS))
+
+
 def test_the_librarys_read_of_a_stream_finds_the_same(
     stored: LedgerDatabase, log: list[LedgerEvent]
 ) -> None:
@@ -237,14 +282,17 @@ def full_database(ledger_database: LedgerDatabase) -> LedgerDatabase:
     return ledger_database
 
 
-def test_a_history_is_read_by_indexes(full_database: LedgerDatabase) -> None:
-    query = PAGE_SQL.replace("$1", "%(key)s").replace("$2", "%(after)s").replace("$3", "%(limit)s")
+@pytest.mark.parametrize(("page", "beside"), [(PAGE_SQL, 100), (PAGE_BEFORE_SQL, 190_000)])
+def test_a_history_is_read_by_indexes(
+    full_database: LedgerDatabase, page: str, beside: int
+) -> None:
+    query = page.replace("$1", "%(key)s").replace("$2", "%(beside)s").replace("$3", "%(limit)s")
     with psycopg.connect(full_database.reader_url) as connection:
         plan = "\n".join(
             row[0]
             for row in connection.execute(
                 f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}".encode(),
-                {"key": user_key("7"), "after": 100, "limit": 50},
+                {"key": user_key("7"), "beside": beside, "limit": 50},
             )
         )
     # The partition after is empty: reading it whole is quickest.

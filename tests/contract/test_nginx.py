@@ -13,8 +13,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from gateway.stream import connection
-from ops.serving import SERVICE_NAMES, ServiceName
-from tests.fixtures._gateway_line import DEADLINE_SECONDS, Line, receive, running_line, send
+from ops.serving import ServiceName
+from tests.fixtures._gateway_line import (
+    DEADLINE_SECONDS,
+    WITHOUT_DATABASES,
+    Line,
+    receive,
+    running_line,
+    send,
+)
 from tests.fixtures.nginx_front import Front, free_ports, fronted
 
 pytestmark = pytest.mark.services
@@ -62,7 +69,7 @@ def test_one_origin_leads_to_every_service_over_tls(
                 assert plain.status_code == 308
                 assert plain.headers["location"] == "https://localhost/v1/orders?x=1"
 
-    run(view_redis, tmp_path, story, SERVICE_NAMES)
+    run(view_redis, tmp_path, story, WITHOUT_DATABASES)
 
 
 def test_a_stream_works_through_it_with_either_tls(

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.requests import BODY_BYTES_MAX
+from gateway.endpoint import BODY_BYTES_MAX
 from gateway.stream import connection
 from gateway.stream.channels import TRAITS, Kind
 from gateway.stream.close_codes import CloseCode

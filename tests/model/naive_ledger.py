@@ -244,9 +244,9 @@ class NaiveLedger(NaiveTrading):
         refuse_first(
             invalid_amount=not is_amount(amount),
             unknown_asset=asset not in self.scales,
+            duplicate_reference=command.reference in self.references,
             unknown_account=user_id not in self.accounts,
             account_frozen=user_id in self.frozen,
-            duplicate_reference=command.reference in self.references,
             insufficient_funds=self.could_spend(user_id, asset) < amount,
         )
         settled = self.settle_for(user_id, asset, amount)

@@ -49,6 +49,16 @@ def test_a_body_is_the_command_alone() -> None:
     assert body_of(_request(amount=1)) != body_of(_request(amount=2))
 
 
+def test_blocks_keep_amounts_of_any_size() -> None:
+    """Asking for more than 2**64 minor units must not stop the one writer (found by fuzzing)."""
+    refused = Rejection(RejectionCode.INSUFFICIENT_FUNDS, {"needed_minor": 10**59})
+    records = [
+        AnswerRecord(b"a" * 16, b"b" * 8, False, 7, 2),
+        AnswerRecord(bytes(16), bytes(8), True, 0, 0, refused),
+    ]
+    assert records_of(pack_block(3, 4, records)) == records
+
+
 def test_blocks_keep_acceptances_and_refusals() -> None:
     refused = Rejection(RejectionCode.INSUFFICIENT_FUNDS, {"missing_minor": 5})
     records = [

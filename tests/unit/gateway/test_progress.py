@@ -109,3 +109,32 @@ def test_a_crowd_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await asyncio.gather(*held) == [1, 1]
 
     run(story)
+
+
+def test_many_who_ask_the_same_cost_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "ANSWER_SECONDS", 0.05)
+
+    async def story(waiting: Progress) -> None:
+        views = Checkpoint()
+        assert {*await asyncio.gather(*(waiting.shared("x", views.read) for _ in range(50)))} == {1}
+        assert await waiting.shared("x", views.read) == 1
+        async with asyncio.timeout(5):
+            while True:
+                if await waiting.shared("x", views.read) == 2:
+                    break
+                await asyncio.sleep(0.01)
+        assert views.reads == 2
+        # Who gives up waiting takes the answer from nobody else.
+        slow = asyncio.Event()
+
+        async def wait() -> str:
+            await slow.wait()
+            return "here"
+
+        first, second = (asyncio.create_task(waiting.shared("y", wait)) for _ in range(2))
+        await until(lambda: "y" in waiting._answers)
+        first.cancel()
+        slow.set()
+        assert await second == "here"
+
+    run(story)

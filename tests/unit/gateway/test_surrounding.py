@@ -19,7 +19,7 @@ from gateway.access_log import AccessLog
 from gateway.admission import Admission
 from gateway.admission import principal as principal_of
 from gateway.errors import Refusal, exception_handlers
-from gateway.headers import shared_with
+from gateway.headers import Secured, shared_with
 from gateway.http_figures import HttpFigures
 from gateway.limits import Limits, Rate, Rates
 from gateway.metrics import GatewayMetrics
@@ -159,6 +159,21 @@ def test_every_answer_is_a_problem_with_all_headers(method: str, path: str, stat
     run(story)
 
 
+def test_documents_of_the_stream_have_the_headers_too() -> None:
+    async def page(request: Request) -> Response:
+        return Response(headers={"content-security-policy": "default-src 'self'"})
+
+    async def ask() -> httpx.Response:
+        app = Secured(Starlette(routes=[Route("/docs", page, methods=["GET"])]))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get("/docs")
+
+    headers = asyncio.run(ask()).headers
+    assert headers.get_list("content-security-policy") == ["default-src 'self'"]
+    assert (headers["x-frame-options"], headers["cache-control"]) == ("DENY", "no-store")
+
+
 def test_what_an_answer_says_itself_stays() -> None:
     async def story(service: Service) -> None:
         answer = await service.client.post("/v1/things")
@@ -269,6 +284,26 @@ def test_so_many_may_be_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
         assert service.figure("durian_http_in_flight", service="trading") == 0
         assert service.figure("durian_http_limited_total", service="trading", caller="all") == 1
+
+    run(story)
+
+
+def test_one_caller_does_not_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as by sending bodies that never end."""
+    monkeypatch.setattr(admission, "IN_FLIGHT_OF_CALLER_MAX", 2)
+
+    async def story(service: Service) -> None:
+        async def wait(token: str) -> httpx.Response:
+            return await service.client.get("/v1/wait", headers=bearer(token))
+
+        held = [asyncio.create_task(wait("user:greedy")) for _ in range(2)]
+        await until(lambda: service.figure("durian_http_in_flight", service="trading") == 2)
+        refused = await wait("user:greedy")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+        assert (await service.client.get("/v1/things", headers=bearer("user:b"))).text == "b"
+        service.hold.set()
+        assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
+        assert (await wait("user:greedy")).status_code == 200
 
     run(story)
 

@@ -77,9 +77,12 @@ def test_each_part_gets_its_own_role_and_nobody_elses_password(tmp_path: Path) -
     assert urls["api"] == urls["stream"] == urls["relay"]
     for part in plan.parts:
         told = " ".join((*part.environment.values(), *part.argv))
-        assert ("boss:pw" in told) == (part.name == "migrate")
+        assert ("boss:pw" in told) == (part.name in ("migrate", "jobs"))
         assert (secrets.log_writer in told) == (part.name in ("migrate", "engine"))
         assert (secrets.history_writer in told) == (part.name in ("migrate", "projector-history"))
+        assert (secrets.auth in told) == (part.name in ("migrate", "auth", "admin"))
+        assert (secrets.desk in told) == (part.name in ("migrate", "api", "admin", "jobs"))
+        assert ("DURIAN_TOKEN_KEYS" in part.environment) == (part.name == "auth")
 
 
 def test_services_have_an_address_each(tmp_path: Path) -> None:
@@ -87,6 +90,8 @@ def test_services_have_an_address_each(tmp_path: Path) -> None:
     addresses = {name: dict(a) for part in plan.parts for name, a in part.addresses.items()}
     trading = plan.client_config.ports.trading
     assert addresses["trading"]["url"] == f"http://127.0.0.1:{trading}"
+    assert addresses["auth"]["url"].endswith(f":{plan.client_config.ports.auth}")
+    assert addresses["admin"]["url"].endswith(f":{plan.client_config.ports.admin}")
     assert addresses["stream"]["url"].endswith("/v1/stream")
     assert addresses["engine"]["url"] == plan.client_config.engine_url
 

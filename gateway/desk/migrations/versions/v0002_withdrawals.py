@@ -56,6 +56,7 @@ _STEPS = """
 CREATE FUNCTION public.durian_check_withdrawal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF (OLD.state, NEW.state) NOT IN (('requested', 'pending'), ('requested', 'refused'),
+        ('refused', 'pending'),
         ('pending', 'approved'), ('pending', 'rejected'), ('pending', 'cancelled'),
         ('rejected', 'returned'), ('cancelled', 'returned'))
         AND (OLD.state <> NEW.state OR NEW.destination <> '')

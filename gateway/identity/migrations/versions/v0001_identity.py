@@ -91,8 +91,7 @@ _CODES = """
 CREATE TABLE public.reset_codes (
     user_id text COLLATE "C" PRIMARY KEY REFERENCES public.accounts,
     code_digest bytea NOT NULL,
-    expires_ms bigint NOT NULL,
-    tries_left int NOT NULL
+    expires_ms bigint NOT NULL
 );
 CREATE TABLE public.outbox (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

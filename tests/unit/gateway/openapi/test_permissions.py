@@ -1,6 +1,6 @@
 """The permission matrix as derived from endpoints."""
 
-from gateway.access import PUBLIC, Access, Scope
+from gateway.access import PUBLIC, Access, Role, Scope
 from gateway.openapi.permissions import page, permission
 from tests.unit.gateway.openapi.test_document import CATS, NAP
 
@@ -13,8 +13,8 @@ def test_public_endpoints_are_for_all() -> None:
 
 def test_naming_another_needs_both_scopes() -> None:
     found = permission("cats", NAP)
-    assert found.own == {"user", "operator", "admin"}
-    assert found.others == {"operator", "admin"}
+    assert found.own == frozenset[Role]({"user", "operator", "admin"})
+    assert found.others == frozenset[Role]({"operator", "admin"})
     assert NAP.access == Access(Scope.TRADE, Scope.TRADE_OTHERS)
 
 
