@@ -32,13 +32,13 @@ def reported(
     fault = line.fault or fault
     return ImportLine(
         line=line.number,
-        outcome="refused" if fault else outcome,
+        outcome=outcome if fault is None else "refused",
         user_id=line.user_id,
         grant_id=line.grant_id,
-        position=None if fault else position,
-        code=fault and fault.code,
-        detail=fault and fault.detail,
-        allowed=(fault and fault.allowed) or None,
+        position=position if fault is None else None,
+        code=fault.code if fault is not None else None,
+        detail=fault.detail if fault is not None else None,
+        allowed=(fault.allowed or None) if fault is not None else None,
     )
 
 

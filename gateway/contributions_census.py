@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 USERS_AT_ONCE: Final = 1_000
 KEPT_SECONDS_MIN: Final = 10.0
+# Older than this no count is shown, so nobody learns of yesterday after a quiet night.
+KEPT_SECONDS_MAX: Final = 300.0
 # So that counting never takes more than this part of a process, however many users there are.
 KEPT_PER_SECOND: Final = 20
 
@@ -60,25 +62,42 @@ class Census:
 
     def __init__(self) -> None:
         self._counted: Counted | None = None
-        self._fresh_until = float("-inf")
-        self._turn = asyncio.Lock()
+        self._fresh_until = self._kept_until = float("-inf")
+        self._counting: asyncio.Task[Counted] | None = None
 
     async def counted(self, views: "Views", now_second: int) -> Counted:
-        """At most KEPT_SECONDS_MIN old, or KEPT_PER_SECOND times as old as counting takes.
+        """KEPT_SECONDS_MIN old at most, or KEPT_PER_SECOND times as old as counting takes; the
+        first to ask for a newer one still gets that, unless it is older than KEPT_SECONDS_MAX.
 
-        However many ask at once, one of them counts. Raises ViewsUnavailable.
+        However many ask at once, they are counted once. Raises ViewsUnavailable.
         """
-        loop = asyncio.get_running_loop()
-        async with self._turn:
-            if self._counted is not None and loop.time() < self._fresh_until:
-                return self._counted
-            began = loop.time()
-            found = await _everybody(views)
-            # In a thread: a hundred thousand users would hold up everybody else.
-            self._counted = await asyncio.to_thread(count, found, now_second)
-            took = loop.time() - began
-            self._fresh_until = loop.time() + max(KEPT_SECONDS_MIN, took * KEPT_PER_SECOND)
+        now = asyncio.get_running_loop().time()
+        if self._counted is not None and now < self._fresh_until:
             return self._counted
+        if self._counting is None:
+            self._counting = asyncio.create_task(self._count(views, now_second))
+            self._counting.add_done_callback(self._end_counting)
+        if self._counted is not None and now < self._kept_until:
+            return self._counted
+        # Shielded: whoever gives up waiting does not end it for the others.
+        return await asyncio.shield(self._counting)
+
+    async def _count(self, views: "Views", now_second: int) -> Counted:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        found = await _everybody(views)
+        # In a thread: a hundred thousand users would hold up everybody else.
+        self._counted = await asyncio.to_thread(count, found, now_second)
+        kept = max(KEPT_SECONDS_MIN, (loop.time() - began) * KEPT_PER_SECOND)
+        self._fresh_until = loop.time() + kept
+        self._kept_until = self._fresh_until + KEPT_SECONDS_MAX
+        return self._counted
+
+    def _end_counting(self, counting: asyncio.Task[Counted]) -> None:
+        self._counting = None
+        if not counting.cancelled():
+            # Whoever waited for it was told; otherwise the next who asks counts again.
+            counting.exception()
 
 
 async def _everybody(views: "Views") -> list[ContributionView]:

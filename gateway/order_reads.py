@@ -7,14 +7,17 @@ and not the last.
 
 import msgspec
 
+from gateway.errors import Refusal
 from gateway.order_fold import OrderFold, ended_orders, fill_of
 from gateway.ports import LedgerLog, Resources
 from schemas.events import LedgerEvent, OrderPlaced, TradeExecuted
 from schemas.views import FILLS_KEPT, FillView, OrderView
+from schemas.wire import WireCode
 from schemas.wire_trading import OrderState
 
-EVENTS_AT_ONCE = 500
+EVENTS_AT_ONCE = 1_000
 EVENTS_PER_PAGE_MAX = 5_000
+EVENTS_FOLLOWED_MAX = 50_000
 POSITION_MAX = (1 << 53) - 1
 
 
@@ -173,13 +176,25 @@ class _Window:
 
 
 async def _follow(log: LedgerLog, fold: OrderFold, unended: set[int], *, after: int) -> None:
-    """Fold on until these orders are over, or the log is."""
+    """Fold on until these orders are over, or the log is. Raises Refusal(history_unavailable)."""
     position: int | None = after
+    seen = 0
     while unended and position is not None:
+        if seen >= EVENTS_FOLLOWED_MAX:
+            raise too_long()
         part = await log.of_user(fold.user_id, after=position, limit=EVENTS_AT_ONCE)
+        seen += len(part.events)
         fold.add_all(part.events)
         unended = {number for number in unended if fold.orders[number].closed is None}
         position = part.after
+
+
+def too_long() -> Refusal:
+    """What happened to the user between an order's placement and its end is too much to read."""
+    return Refusal(
+        WireCode.HISTORY_UNAVAILABLE,
+        f"An order's end is more than {EVENTS_FOLLOWED_MAX} events of its user away.",
+    )
 
 
 async def fills_page(resources: Resources, query: FillQuery) -> FillPage:

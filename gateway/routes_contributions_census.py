@@ -71,7 +71,9 @@ async def list_ending(call: Call[EndingBefore, NoBody]) -> Page[EndingGrant]:
             )
             for one in shown
         ),
-        next_cursor=last and f"{last.expires_second} {last.user_id} {last.grant_id}",
+        next_cursor=(
+            None if last is None else f"{last.expires_second} {last.user_id} {last.grant_id}"
+        ),
     )
 
 

@@ -10,12 +10,12 @@ from gateway.errors import DatabaseUnavailable
 from schemas import events
 from schemas.publications import MS_NS
 from schemas.wire import Page, WireCode
-from schemas.wire_mining import GrantHistoryEntry, LedgerUserId
+from schemas.wire_mining import GrantChange, GrantHistoryEntry, LedgerUserId
 
 POSITION_MAX = (1 << 53) - 1
 # A user's other events lie between: so many are looked at for one page, which may then be short.
 EVENTS_AT_ONCE = 500
-EVENTS_MAX = 5_000
+EVENTS_MAX = 1_000
 
 Changed = events.ContributionGranted | events.ContributionAdjusted | events.ContributionExpired
 
@@ -60,6 +60,7 @@ async def list_history(call: Call[GrantHistoryOf, NoBody]) -> Page[GrantHistoryE
 def entry(position: int, event: Changed) -> GrantHistoryEntry:
     """The event as clients read it."""
     source, weight_before, weight, expires_second = None, 0, 0, None
+    change: GrantChange
     match event:
         case events.ContributionGranted():
             change = "granted"

@@ -25,6 +25,7 @@ from schemas.wire_trading import Fill, Order, OrderState, OrderWithFills
 from schemas.wire_values import MarketId, UserRef
 
 READS: Final = Access(Scope.READ, Scope.READ_OTHERS)
+FILLS_SHOWN_MAX: Final = 1_000
 Cursor = Annotated[
     int, msgspec.Meta(ge=1, le=POSITION_MAX, description="A page's next_cursor, of the same list.")
 ]
@@ -80,7 +81,7 @@ async def get_orders(call: Call[OrdersParameters, NoBody]) -> Page[Order]:
 
 
 async def get_order(call: Call[OrderParameters, NoBody]) -> OrderWithFills:
-    """One order with its fills, whether it is open or over."""
+    """One order with its newest 1,000 fills, whether it is open or over; /v1/fills has them all."""
     asked = call.parameters
     user_id = call.subject(asked.user_id)
     await caught_up(call, ACCOUNTS, user_id)
@@ -97,7 +98,7 @@ async def get_order(call: Call[OrderParameters, NoBody]) -> OrderWithFills:
     return OrderWithFills(
         user_id=found.user_id,
         order=orders.order(found.order, market),
-        fills=tuple(orders.fill(view, market) for view in found.fills),
+        fills=tuple(orders.fill(view, market) for view in found.fills[-FILLS_SHOWN_MAX:]),
     )
 
 

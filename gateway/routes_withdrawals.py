@@ -54,7 +54,8 @@ class WithdrawalsParameters(Parameters, frozen=True, kw_only=True):
 async def request_withdrawal(call: Call[Parameters, WithdrawalBody]) -> Withdrawal:
     """Take an amount out of the available balance and have an operator decide on its payment.
 
-    What the ledger refuses is kept as refused, and this request is answered with its code.
+    What the ledger refuses is kept as refused, and this request is answered with its code. While
+    the ledger cannot be asked the answer's state is `requested`: it will be, do not ask again.
     """
     body, flow = call.body, withdrawing(call.resources)
     user_id = call.subject(body.user_id)
@@ -76,7 +77,7 @@ async def request_withdrawal(call: Call[Parameters, WithdrawalBody]) -> Withdraw
         return _Begun(withdrawal_id)
 
     begun = await answer_once(call, flow.database, work=begin, kind=_Begun)
-    row = await flow.carry_on(begun.withdrawal_id)
+    row = await flow.carry_on_if_possible(begun.withdrawal_id)
     if row.refusal is not None:
         code = row.refusal.code
         words = f"The ledger refused: {code.replace('_', ' ')}."
@@ -125,7 +126,7 @@ async def cancel_withdrawal(call: Call[OneWithdrawal, NoBody]) -> Withdrawal:
         return _Begun(withdrawal_id)
 
     await answer_once(call, flow.database, work=cancel, kind=_Begun)
-    return await flow.shown(await flow.carry_on(withdrawal_id))
+    return await flow.shown(await flow.carry_on_if_possible(withdrawal_id))
 
 
 async def approve_withdrawal(call: Call[OneWithdrawal, ApproveWithdrawalBody]) -> Withdrawal:
@@ -173,7 +174,7 @@ async def _decide(
         return _Begun(withdrawal_id)
 
     await answer_once(call, flow.database, work=decide, kind=_Begun)
-    return await flow.shown(await flow.carry_on(withdrawal_id))
+    return await flow.shown(await flow.carry_on_if_possible(withdrawal_id))
 
 
 def withdrawing(found: Resources) -> Withdrawing:
@@ -185,6 +186,8 @@ def withdrawing(found: Resources) -> Withdrawing:
 
 def _as_begun(row: WithdrawalRow) -> WithdrawalRow:
     """As it was when the ledger had taken the amount, so that a retry is answered as the first."""
+    if row.state is WithdrawalState.REQUESTED:
+        return row
     return msgspec.structs.replace(
         row,
         state=WithdrawalState.PENDING,

@@ -60,6 +60,17 @@ class Withdrawing:
             return row
         return await self.withdrawals.get(withdrawal_id)
 
+    async def carry_on_if_possible(self, withdrawal_id: str) -> WithdrawalRow:
+        """carry_on(), or the row as it stands if the ledger cannot be asked now.
+
+        What is written down will happen: to say that it failed would have it asked for twice.
+        """
+        try:
+            return await self.carry_on(withdrawal_id)
+        except (EngineUnavailable, Refusal) as exc:
+            logger.warning("%s waits: %s", withdrawal_id, exc)
+            return await self.withdrawals.get(withdrawal_id)
+
     async def _debit(self, row: WithdrawalRow) -> None:
         command = WithdrawFunds(
             user_id=row.user_id,

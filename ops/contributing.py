@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -171,7 +171,7 @@ def _path(*parts: str) -> str:
     return "/".join((PATH, *(quote(part, safe="") for part in parts)))
 
 
-def _read(answer: httpx.Response, kind: Any) -> Any:
+def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         if answer.is_success:
             return msgspec.json.decode(answer.content, type=kind)

@@ -13,6 +13,7 @@ from engine.ports import LoggedEvent
 from engine.postgres.history import HistoryPage, LedgerHistory
 from gateway.errors import DatabaseUnavailable
 from gateway.order_fold import ended_orders
+from gateway.order_reads import EVENTS_FOLLOWED_MAX, too_long
 from gateway.ports import LedgerLog, LoggedEvents
 from ops.config import Config
 from schemas.codecs import decode_event
@@ -54,7 +55,9 @@ class LogReads:
     async def of_order(self, order_id: int) -> LoggedEvents:
         found = LoggedEvents([], None)
         position: int | None = 0
+        read = 0
         while position is not None:
+            read += EVENTS_AT_ONCE
             async with self._history() as history:
                 page = await history.of_order(order_id, after=position, limit=EVENTS_AT_ONCE)
             part = _decoded(page)
@@ -62,6 +65,8 @@ class LogReads:
             if any(order_id in ended_orders(event) for _, event in part.events):
                 break
             position = page.after
+            if position is not None and read >= EVENTS_FOLLOWED_MAX:
+                raise too_long()
         return found
 
     async def placement(self, order_id: int) -> OrderPlaced | None:

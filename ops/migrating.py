@@ -56,6 +56,4 @@ async def run_migrate(config: Config) -> Migrated:
         password=require(config, "desk_password"),
     )
     topics = await create_topics(bootstrap_of(config))
-    return Migrated(
-        schema=migration, history=history, auth=auth, desk=desk, topics_created=topics
-    )
+    return Migrated(schema=migration, history=history, auth=auth, desk=desk, topics_created=topics)

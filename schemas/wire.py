@@ -237,15 +237,6 @@ class GrantResult(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
-class Contribution(msgspec.Struct, frozen=True, kw_only=True):
-    """One user's weight and the grants that make it up."""
-
-    user_id: str
-    weight: str
-    grants: tuple[Grant, ...]
-    position: int
-
-
 class Miner(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     weight: str

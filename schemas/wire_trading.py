@@ -107,7 +107,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderWithFills(msgspec.Struct, frozen=True, kw_only=True):
-    """fills: oldest first."""
+    """fills: the newest 1,000, oldest first."""
 
     user_id: str
     order: Order

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.administration.acting import actor_of, desk_of
+from gateway.administration.acting import acting, desk_of
 from gateway.administration.execution import carry_out
 from gateway.administration.shown import shown_approval
 from gateway.database import Connection
@@ -18,7 +18,8 @@ from schemas.wire_administration import Approval, Changed
 
 async def change_now(call: Call[Any, Any], change: Change) -> Changed:
     """Record, make the change, record what became of it. Raises Refusal, EngineUnavailable."""
-    intent = await desk_of(call.resources).intents.begin(actor_of(call), change)
+    actor = await acting(call)
+    intent = await desk_of(call.resources).intents.begin(actor, change)
     return await answered(call, intent)
 
 
@@ -41,7 +42,7 @@ def require_accepted(answer: Answer) -> None:
 
 async def propose(call: Call[Any, Any], proposal: Proposal, reason: str) -> Approval:
     """Keep it until a second person decides."""
-    resources, actor = call.resources, actor_of(call)
+    resources, actor = call.resources, await acting(call)
 
     async def work(connection: Connection) -> Approval:
         row = await approvals.propose(connection, actor, proposal, reason)

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gateway.administration.acting import ADMINISTERS, LOOKS, actor_of, desk_of
+from gateway.administration.acting import ADMINISTERS, LOOKS, acting, desk_of
 from gateway.administration.execution import carry_out
 from gateway.administration.market_rules import change_of
 from gateway.administration.shown import shown_approval
@@ -57,7 +57,7 @@ async def approve(call: Call[ApprovalParameters, NoBody]) -> Approval:
     """
     resources, approval_id = call.resources, call.parameters.approval_id
     kept = desk_of(resources).approvals
-    actor = actor_of(call)
+    actor = await acting(call)
     row = await kept.get(approval_id)
     intent = await kept.begun(actor, approval_id)
     if intent is None:
@@ -71,7 +71,7 @@ async def approve(call: Call[ApprovalParameters, NoBody]) -> Approval:
 
 async def reject(call: Call[ApprovalParameters, DecisionBody]) -> Approval:
     """Turn a proposal down, or take one's own back."""
-    resources, actor = call.resources, actor_of(call)
+    resources, actor = call.resources, await acting(call)
 
     async def work(connection: Connection) -> Approval:
         row = await approvals.turn_down(

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gateway.administration.acting import LOOKS, OPERATES, actor_of, desk_of
+from gateway.administration.acting import LOOKS, OPERATES, acting, desk_of
 from gateway.database import Connection
 from gateway.desk import jobs
 from gateway.endpoint import ITEMS_DEFAULT, Call, Endpoint, Limit, NoBody, Parameters
@@ -45,7 +45,7 @@ async def get_job(call: Call[JobParameters, NoBody]) -> JobDetail:
 
 async def start_job(call: Call[Parameters, JobBody]) -> Job:
     """Ask for a job. One of a kind and name waits or runs at a time."""
-    body, actor = call.body, actor_of(call)
+    body, actor = call.body, await acting(call)
     if body.kind not in _OF_VIEWS and body.name != "all":
         raise invalid(f"{body.kind} is of everything: its name is all.", "name")
 
@@ -59,7 +59,7 @@ async def cancel_job(call: Call[JobParameters, NoBody]) -> Job:
     """End a job: at once if it waits, within seconds if it runs. A rebuild that was cancelled goes
     on where it was when it is asked for again.
     """
-    actor = actor_of(call)
+    actor = await acting(call)
 
     async def work(connection: Connection) -> Job:
         return await jobs.cancel(connection, actor, call.parameters.job_id)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.administration.acting import ADMINISTERS, LOOKS, OPERATES, actor_of, desk_of
+from gateway.administration.acting import ADMINISTERS, LOOKS, OPERATES, acting, desk_of
 from gateway.administration.changing import answered, change_now, propose
 from gateway.administration.market_rules import current_market
 from gateway.administration.shown import shown_market
@@ -73,7 +73,7 @@ async def open_market(call: Call[Parameters, OpenMarketBody]) -> Approval:
 
 async def set_rules(call: Call[MarketParameters, MarketRulesBody]) -> Changed:
     """Other fees and limits for a market; its burn stays as it is. Open orders stay."""
-    body, actor, intents = call.body, actor_of(call), desk_of(call.resources).intents
+    body, actor, intents = call.body, await acting(call), desk_of(call.resources).intents
     known = await intents.begun(actor)
     if known is not None:
         return await answered(call, known)

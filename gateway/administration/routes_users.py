@@ -98,8 +98,7 @@ async def set_role(call: Call[UserParameters, RoleBody]) -> Changed | Response:
     if body.role != "admin":
         return await change_now(call, change)
     await accounts_of(call.resources).get(user_id)
-    approval = await propose(call, change, body.reason)
-    return Response(msgspec.json.encode(approval), PROPOSED, media_type="application/json")
+    return await _proposed(call, change, body.reason)
 
 
 async def disable_user(call: Call[UserParameters, NoBody]) -> Changed:
@@ -108,9 +107,17 @@ async def disable_user(call: Call[UserParameters, NoBody]) -> Changed:
     return await change_now(call, DisableUser(user_id=call.parameters.user_id))
 
 
-async def enable_user(call: Call[UserParameters, NoBody]) -> Changed:
-    """Let a disabled user sign in again."""
-    return await change_now(call, EnableUser(user_id=call.parameters.user_id))
+async def enable_user(call: Call[UserParameters, NoBody]) -> Changed | Response:
+    """Let a disabled user sign in again; not oneself. A disabled administrator is proposed, as
+    making one is.
+    """
+    user_id = call.parameters.user_id
+    _require_other(call, user_id)
+    change = EnableUser(user_id=user_id)
+    account = await accounts_of(call.resources).get(user_id)
+    if account.role == "admin":
+        return await _proposed(call, change, "enable an administrator again")
+    return await change_now(call, change)
 
 
 async def erase_user(call: Call[UserParameters, NoBody]) -> Changed:
@@ -130,6 +137,11 @@ async def freeze(call: Call[UserParameters, FreezeBody]) -> Changed:
 async def unfreeze(call: Call[UserParameters, NoBody]) -> Changed:
     """Let a frozen account order, withdraw and settle again."""
     return await change_now(call, UnfreezeAccount(user_id=call.parameters.user_id))
+
+
+async def _proposed(call: Call[Any, Any], proposal: SetRole | EnableUser, reason: str) -> Response:
+    approval = await propose(call, proposal, reason)
+    return Response(msgspec.json.encode(approval), PROPOSED, media_type="application/json")
 
 
 def _require_other(call: Call[Any, Any], user_id: str) -> None:
@@ -194,6 +206,7 @@ ENDPOINTS: Final = (
             access=ADMINISTERS,
             parameters=UserParameters,
             answer=Changed,
+            other_answers={PROPOSED: Approval} if verb == "enable" else {},
             is_command=True,
             refuses=(*ACCOUNT_REFUSALS, WireCode.SAME_PERSON),
         )

@@ -56,7 +56,7 @@ AdminCommand = (
 )
 AnyAccountChange = SetRole | DisableUser | EnableUser | EraseUser
 Change = AdminCommand | AnyAccountChange
-Proposal = ScheduleEmission | ConfigureReserveBurn | OpenMarket | SetBurn | SetRole
+Proposal = ScheduleEmission | ConfigureReserveBurn | OpenMarket | SetBurn | SetRole | EnableUser
 ProposalKind = Literal["emission", "reserve_burn", "market", "burn", "admin"]
 
 _EXACT_BELOW: Final = 1 << 53
@@ -70,6 +70,7 @@ _KINDS: dict[type, ProposalKind] = {
     OpenMarket: "market",
     SetBurn: "burn",
     SetRole: "admin",
+    EnableUser: "admin",
 }
 
 

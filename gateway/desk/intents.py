@@ -73,7 +73,7 @@ _BY_KEY = f"""
 SELECT {_COLUMNS}, request_digest FROM intents WHERE who = %s AND key_digest = %s
 """.encode()
 _OPEN = f"""
-SELECT {_COLUMNS} FROM intents WHERE answer IS NULL
+SELECT {_COLUMNS} FROM intents WHERE answer IS NULL AND record_id > %s
 AND at < clock_timestamp() - make_interval(secs => %s) ORDER BY record_id LIMIT {OPEN_SHOWN_MAX}
 """.encode()
 _BUSY = "SELECT true FROM intents WHERE target = %s AND answer IS NULL LIMIT 1"
@@ -136,10 +136,10 @@ class Intents:
         async with self._database.transaction() as connection:
             return (await _only(connection, _BY_ID, record_id)).answer
 
-    async def open_ones(self, *, older_than_seconds: int) -> Sequence[Intent]:
-        """The oldest of them, OPEN_SHOWN_MAX at most."""
+    async def open_ones(self, *, older_than_seconds: int, after: int = 0) -> Sequence[Intent]:
+        """The oldest of them after a record, OPEN_SHOWN_MAX at most."""
         async with self._database.transaction() as connection:
-            rows = await (await connection.execute(_OPEN, (older_than_seconds,))).fetchall()
+            rows = await (await connection.execute(_OPEN, (after, older_than_seconds))).fetchall()
         return [_intent(row) for row in rows]
 
     async def position(self, target: str) -> int:

@@ -5,6 +5,7 @@ one state that is given, so that whoever comes second changes nothing.
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -48,7 +49,7 @@ ORDER BY number LIMIT %s
 # Of those that are over: whoever still has to be paid has to be found.
 _FORGET = """
 UPDATE withdrawals SET destination = ''
-WHERE user_id = %s AND state IN ('approved', 'returned', 'refused') AND destination <> ''
+WHERE user_id = ANY(%s) AND state IN ('approved', 'returned', 'refused') AND destination <> ''
 """
 UNFINISHED: Final = (
     WithdrawalState.REQUESTED,
@@ -154,9 +155,9 @@ class Withdrawals:
     async def returned(self, withdrawal_id: str, position: int | None) -> None:
         await self._write(_RETURNED, (position, withdrawal_id))
 
-    async def forget_destinations(self, user_id: str) -> None:
-        """For a person who is erased; those not yet over keep theirs."""
-        await self._write(_FORGET, (user_id,))
+    async def forget_destinations(self, user_ids: Sequence[str]) -> None:
+        """For persons who are erased; those not yet over keep theirs."""
+        await self._write(_FORGET, (list(user_ids),))
 
     async def _write(self, statement: str, values: tuple[object, ...]) -> None:
         async with self.database.transaction() as connection:

@@ -23,7 +23,7 @@ def operation(endpoint: Endpoint, schemas: "Schemas", *, operation_id: str) -> N
     words = inspect.cleandoc(endpoint.handle.__doc__ or "")
     return {
         "operationId": operation_id,
-        "summary": endpoint.summary,
+        "summary": endpoint.summary[:1].upper() + endpoint.summary[1:],
         **({"description": words} if words else {}),
         "tags": [tag(endpoint)],
         **({"parameters": parameters} if (parameters := _parameters(endpoint, schemas)) else {}),

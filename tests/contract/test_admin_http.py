@@ -279,6 +279,32 @@ def test_role_admin_needs_two_and_nobody_changes_their_own(run: Callable[[Story]
     run(story)
 
 
+def test_who_was_disabled_or_demoted_changes_nothing_more(run: Callable[[Story], None]) -> None:
+    """Their tokens hold for some minutes more."""
+
+    async def story(desk: Desk) -> None:
+        eve = await desk.register("eve")
+        async with identity(desk.line.config, signs=False) as (accounts, _):
+            await accounts.set_role(eve, "admin", by="test")
+            await accounts.set_role(await desk.register("carol"), "admin", by="test")
+        as_eve = (eve, "admin")
+        body = {"amount": "1", "reason": REASON}
+        number = (await desk.done("PUT", "/reserve-burn", ANN, json=body))["id"]
+        await desk.done("PUT", "/reserve-burn", as_eve, json=body)
+        await desk.done("POST", f"/users/{eve}/disable", ANN)
+        assert await desk.no("POST", f"/users/{eve}/enable", as_eve) == "same_person"
+        assert await desk.no("POST", f"/approvals/{number}/approve", as_eve) == "unauthorized"
+        enabling = await desk.ask("POST", f"/v1/admin/users/{eve}/enable", ANN)
+        assert enabling.status_code == 202
+        assert await desk.no("POST", f"/approvals/{enabling.json()['id']}/approve", ANN)
+        await desk.done("POST", f"/approvals/{enabling.json()['id']}/approve", BEN)
+        role = {"role": "operator", "reason": REASON}
+        await desk.done("PUT", f"/users/{eve}/role", ANN, json=role)
+        assert await desk.no("POST", f"/approvals/{number}/approve", as_eve) == "forbidden"
+
+    run(story)
+
+
 def test_engine_that_is_away_is_asked_again(run: Callable[[Story], None]) -> None:
     async def story(desk: Desk) -> None:
         desk.line.engine.is_mute = True

@@ -164,6 +164,14 @@ class TwoPersons(RuleBasedStateMachine):
         else:
             known |= {"state": "approved", "decided_by": who}
 
+    @rule(who=PEOPLE, which=st.integers(0, 50))
+    def lose_the_answer(self, who: str, which: int) -> None:
+        """The ledger does it, nobody hears of it, and a new process carries on."""
+        self.change_the_weather(is_away=False, is_lossy=True)
+        self.approve(who, which, 1)
+        self.change_the_weather(is_away=False, is_lossy=False)
+        self.start_again()
+
     @rule(is_away=st.booleans(), is_lossy=st.booleans())
     def change_the_weather(self, is_away: bool, is_lossy: bool) -> None:
         self.world.engine.is_away, self.world.engine.is_lossy = is_away, is_lossy
@@ -172,11 +180,12 @@ class TwoPersons(RuleBasedStateMachine):
     def start_again(self) -> None:
         """What a new process does first."""
         resources = resources_of(self.world.desk, self.world.engine)
-        with contextlib.suppress(EngineUnavailable):
-            self.world.run(finish_once(resources, older_than_seconds=0))
-            for known in self.model.values():
-                if known["state"] == "approved":
-                    known["is_executed"] = True
+        self.world.run(finish_once(resources, older_than_seconds=0))
+        if self.world.engine.is_away or self.world.engine.is_lossy:
+            return
+        for known in self.model.values():
+            if known["state"] == "approved":
+                known["is_executed"] = True
 
     @invariant()
     def nothing_happens_that_was_not_approved(self) -> None:

@@ -231,7 +231,12 @@ async def expect(
 @pytest.mark.parametrize(
     ("changed", "status", "code", "details"),
     [
-        ({"user_id": "someone"}, 403, "forbidden", {"scope": "trade:others", "allowed": "operator admin"}),
+        (
+            {"user_id": "someone"},
+            403,
+            "forbidden",
+            {"scope": "trade:others", "allowed": "operator admin"},
+        ),
         ({"side": "up"}, 400, "invalid_request", {"field": "side"}),
         ({"colour": 1}, 400, "invalid_request", {}),
         ({"price": "1e3"}, 400, "invalid_request", {"field": "price"}),

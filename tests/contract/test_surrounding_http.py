@@ -257,3 +257,13 @@ def test_limits_of_a_running_service(view_redis: str, tmp_path: Path) -> None:
         assert (await client.get(url, headers=user)).headers["ratelimit"].startswith('"user";')
 
     run(view_redis, tmp_path, story, requests_address=2, requests_user=100)
+
+
+def test_who_is_no_proxy_of_ours_is_not_believed(view_redis: str, tmp_path: Path) -> None:
+    async def story(line: Line, client: httpx.AsyncClient) -> None:
+        url = f"{line.urls['trading']}/v1/markets"
+        claims = [{"x-forwarded-for": f"203.0.113.{number}"} for number in range(20)]
+        answers = await asyncio.gather(*(client.get(url, headers=claim) for claim in claims))
+        assert [answer.status_code for answer in answers].count(429) >= 5
+
+    run(view_redis, tmp_path, story, requests_address=2, proxies="192.0.2.1")

@@ -227,6 +227,22 @@ def test_nobody_books_a_deposit_for_oneself(view_redis: str, tmp_path: Path, des
     run(view_redis, tmp_path, desk, story)
 
 
+def test_one_that_the_ledger_cannot_be_asked_for_is_carried_on_with(
+    view_redis: str, tmp_path: Path, desk: str
+) -> None:
+    async def story(client: Client) -> None:
+        client.line.engine.is_mute = True
+        asked = await client.ask("POST", PATH, who="ann", body=BODY, key="k")
+        assert asked["state"] == "requested"
+        client.line.engine.is_mute = False
+        again = await client.ask("POST", PATH, who="ann", body=BODY, key="k")
+        assert again["withdrawal_id"] == asked["withdrawal_id"]
+        assert again["state"] == "pending"
+        assert len(booked(client.line)) == 1
+
+    run(view_redis, tmp_path, desk, story)
+
+
 def test_destinations_stay_in_this_database(
     view_redis: str, tmp_path: Path, desk: str, caplog: pytest.LogCaptureFixture
 ) -> None:

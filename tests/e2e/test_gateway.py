@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.routes_health import ALSO, NEEDED
 from ops.stream.client import StreamClient
 from ops.stream.errors import StreamRefused
 from ops.stream.following import Change
@@ -172,11 +173,9 @@ async def check_balances(stack: Stack, http: httpx.AsyncClient) -> None:
     assert burns["cumulative"] == "0.00400000"
 
 
-@pytest.mark.parametrize("service", ["contribution", "mining", "trading", "stream"])
+@pytest.mark.parametrize("service", NEEDED)
 def test_every_service_is_healthy_and_ready(stack: Stack, service: str) -> None:
     url = stack.urls[service].replace("ws://", "http://").removesuffix("/v1/stream")
     assert httpx.get(f"{url}/healthz").status_code == 200
-    assert httpx.get(f"{url}/readyz").json() == {
-        "ready": True,
-        "parts": {"redis": "ok", "engine": "ok"},
-    }
+    named = {*NEEDED[service], *ALSO[service]}
+    assert httpx.get(f"{url}/readyz").json() == {"ready": True, "parts": dict.fromkeys(named, "ok")}

@@ -1,7 +1,6 @@
 """ops.tokens: what a token says, that the key set verifies it, rotation, and what is refused."""
 
 import stat
-import time
 from pathlib import Path
 
 import jwt
@@ -14,6 +13,7 @@ from gateway.errors import Refusal
 from gateway.keys import KeyFile
 from ops.datadir import DataDir, open_data_dir
 from ops.errors import UsageError
+from ops.gateway_resources import now_second
 from ops.tokens import (
     ALGORITHM,
     ensure_keys,
@@ -28,7 +28,7 @@ from ops.tokens import (
 
 
 def verifier(data_dir: DataDir) -> TokenVerifier:
-    return TokenVerifier.from_file(Path(public_key_file(data_dir)), lambda: int(time.time()))
+    return TokenVerifier.from_file(Path(public_key_file(data_dir)), now_second)
 
 
 def test_the_key_set_verifies_the_claims(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_tokens_of_a_data_directory_of_before_go_on(tmp_path: Path) -> None:
     (data_dir.keys / "token.pem").write_bytes(pem)
     (data_dir.keys / "token.pub.pem").write_bytes(b"its public half")
     old = jwt.encode(
-        {"sub": "alice", "role": "user", "iat": 1, "exp": int(time.time()) + 60},
+        {"sub": "alice", "role": "user", "iat": 1, "exp": now_second() + 60},
         key,
         algorithm=ALGORITHM,
     )

@@ -32,6 +32,19 @@ def test_stored_view_goes_on_where_it_was() -> None:
     assert again.view() == user.view()
 
 
+def test_view_says_why_the_account_is_frozen() -> None:
+    user = UserBalances("u", None)
+    frozen = UserEffect(
+        position=1, at_ns=0, user_id="u", event_type="account_frozen", frozen_for="case-9"
+    )
+    user.add(frozen)
+    user = UserBalances("u", user.view())
+    user.add(_effect(2, BalanceChange("DUR", 1, 0)))
+    assert user.view().frozen == "case-9"
+    user.add(UserEffect(position=3, at_ns=0, user_id="u", event_type="account_unfrozen"))
+    assert user.view().frozen is None
+
+
 def test_negative_balance_is_a_broken_invariant() -> None:
     with pytest.raises(AssertionError):
         UserBalances("u", None).add(_effect(1, BalanceChange("DUR", -1, 0)))
