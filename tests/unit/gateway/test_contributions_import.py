@@ -77,6 +77,7 @@ def test_what_a_line_may_not_say(line: str, code: str) -> None:
         (b"user_id,grant_id,source,expires\n", "column weight"),
         (b'user_id,"grant_id,source,weight\n', "header cannot be read"),
         (HEADER.encode() + b"\nx" * (LINES_MAX + 1), "at most"),
+        (HEADER.encode() + b"\n" * (2 * LINES_MAX + 3), "at most"),
     ],
 )
 def test_files_that_cannot_be_read_by_line(content: bytes, detail: str) -> None:
