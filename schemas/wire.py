@@ -67,7 +67,6 @@ class WireCode(enum.StrEnum):
     CHANGE_IN_PROGRESS = "change_in_progress"
     UNKNOWN_JOB = "unknown_job"
     JOB_RUNNING = "job_running"
-    UNKNOWN_TRADE = "unknown_trade"
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,16 +104,6 @@ class DepositBody(RequestBody, frozen=True, kw_only=True):
     asset: AssetId
     amount: Amount
     reference: OwnId | None = None
-
-
-class ContributionBody(RequestBody, frozen=True, kw_only=True):
-    """weight: a string if it passes 2**53. expires_second: the first one without the weight."""
-
-    user_id: str
-    source: str
-    weight: int | str
-    grant_id: str | None = None
-    expires_second: int | None = None
 
 
 class SettleBody(RequestBody, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ from ops.demo.quote_journal import QuoteJournal
 from ops.demo.quotes import FairPrice, Quote, Slot, floor_to, ladder, replacements
 from schemas.events import Side
 from schemas.rejections import RejectionCode
-from schemas.wire import ContributionBody, DepositBody, Market, OrderResult, PlaceOrderBody, Problem
+from schemas.wire import DepositBody, Market, OrderResult, PlaceOrderBody, Problem
+from schemas.wire_mining import GrantBody
 
 MAKERS = tuple(f"maker-{number}" for number in range(1, 4))
 TAKERS = tuple(f"taker-{number}" for number in range(1, 4))
@@ -238,7 +239,7 @@ async def run_booster(floor: Floor) -> None:
     while True:
         await asyncio.sleep(rng.uniform(*BOOST_STEP_S))
         user = rng.choice(MINERS)
-        body = ContributionBody(
+        body = GrantBody(
             user_id=user,
             source=rng.choice(SOURCES),
             weight=rng.randint(*BOOST_WEIGHT),
@@ -252,7 +253,7 @@ async def enrol_miners(floor: Floor) -> None:
     """Every miner's lasting grant: the same weights and ids in every run, so granted once."""
     weights = random.Random("durian demo miners")
     bodies = [
-        ContributionBody(
+        GrantBody(
             user_id=user,
             source=SOURCES[number % len(SOURCES)],
             weight=round(weights.lognormvariate(5.5, 0.8)),
@@ -263,7 +264,7 @@ async def enrol_miners(floor: Floor) -> None:
     await asyncio.gather(*(_grant(floor, body) for body in bodies))
 
 
-async def _grant(floor: Floor, body: ContributionBody) -> None:
+async def _grant(floor: Floor, body: GrantBody) -> None:
     answer = await floor.api.grant(body)
     if isinstance(answer, Problem) and answer.code not in (
         RejectionCode.DUPLICATE_GRANT,

@@ -23,7 +23,6 @@ from ops.tokens import sign_token
 from schemas.publications import AssetBalance, Ticker
 from schemas.wire import (
     CancelResult,
-    ContributionBody,
     DepositBody,
     DepositResult,
     GrantResult,
@@ -35,6 +34,7 @@ from schemas.wire import (
     Problem,
     SettleResult,
 )
+from schemas.wire_mining import GrantBody
 
 REQUEST_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 32
@@ -121,7 +121,7 @@ class LedgerApi:
         page = await self._ask(Page[AssetBalance], "GET", "trading", "/v1/balances", user=user)
         return () if isinstance(page, Problem) else page.items
 
-    async def grant(self, body: ContributionBody) -> GrantResult | Problem:
+    async def grant(self, body: GrantBody) -> GrantResult | Problem:
         return await self._ask(
             GrantResult, "POST", "contribution", "/v1/contributions", user=OPERATOR, body=body
         )

@@ -19,7 +19,8 @@ from ops.config import Config
 from ops.datadir import DataDir, write_atomic
 from ops.demo.ledger_api import LedgerApi
 from ops.identity_access import identity
-from schemas.wire import ContributionBody, DepositBody, Market, Problem, WireCode
+from schemas.wire import DepositBody, Market, Problem, WireCode
+from schemas.wire_mining import GrantBody
 
 FILE_NAME = "demo-people.json"
 PASSWORD_BYTES = 12
@@ -74,7 +75,7 @@ async def give_a_start(api: LedgerApi, user_id: str, market: Market) -> str:
         amount=FUNDS_QUOTE,
         reference=f"{GRANT}-{user_id}",
     )
-    grant = ContributionBody(user_id=user_id, grant_id=GRANT, source=SOURCE, weight=WEIGHT)
+    grant = GrantBody(user_id=user_id, grant_id=GRANT, source=SOURCE, weight=WEIGHT)
     for answer in (await api.deposit(deposit), await api.grant(grant)):
         if isinstance(answer, Problem) and not answer.code.startswith("duplicate_"):
             return answer.code

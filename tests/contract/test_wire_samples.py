@@ -24,7 +24,6 @@ from schemas.wire import (
     Ack,
     Authenticate,
     ChannelRequest,
-    ContributionBody,
     Draining,
     Fresh,
     Hello,
@@ -45,6 +44,7 @@ from schemas.wire import (
     Unsubscribe,
     WireCode,
 )
+from schemas.wire_mining import GrantBody
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```json\n(.*?)```", PROTOCOL, re.DOTALL)
@@ -151,7 +151,7 @@ def decoded(mark: str, kind: Any) -> Any:
 
 def test_documented_examples_are_real_shapes() -> None:
     assert decoded('"client_order_id": "a-1"}', PlaceOrderBody).type == "limit"
-    assert decoded('"grant_id"', ContributionBody).weight == "300"
+    assert decoded('"grant_id": "device-17"', GrantBody).weight == "300"
     result = decoded('"order_id": 2', OrderResult)
     (trade,) = result.trades
     assert parse_amount(trade.burned, 8) == parse_amount(trade.quantity, 8) * 10 // 10_000
