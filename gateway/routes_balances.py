@@ -10,7 +10,7 @@ from gateway.commands import required_key, submit
 from gateway.endpoint import Call, Endpoint, Limit, NoBody, Parameters, Reading
 from gateway.errors import Refusal
 from gateway.reading import caught_up
-from gateway.requests import amount, invalid
+from gateway.requests import amount
 from gateway.transactions import transactions
 from schemas.amounts import format_amount
 from schemas.commands import DepositFunds
@@ -106,7 +106,11 @@ async def deposit(call: Call[Parameters, DepositBody]) -> DepositResult:
         raise Refusal(WireCode.SAME_PERSON, "Another person must book a deposit of one's own.")
     reference = required_key(call, body.reference, "reference")
     if _OF_WITHDRAWALS.match(reference):
-        raise invalid("The references of withdrawals are not for deposits.", "reference")
+        raise Refusal(
+            RejectionCode.INVALID_ID,
+            "The references of withdrawals are not for deposits.",
+            {"field": "reference"},
+        )
     scale = await call.resources.catalogue.scale(body.asset)
     command = DepositFunds(
         user_id=call.subject(body.user_id),

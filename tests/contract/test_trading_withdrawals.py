@@ -222,7 +222,7 @@ def test_nobody_books_a_deposit_for_oneself(view_redis: str, tmp_path: Path, des
         assert refused == (403, "same_person")
         of_a_withdrawal = {**body, "user_id": "ann", "reference": f"w_{'0' * 32}:returned"}
         refused = await client.refused("POST", "/v1/deposits", **OPERATOR, body=of_a_withdrawal)
-        assert refused == (400, "invalid_request")
+        assert refused == (422, "invalid_id")
 
     run(view_redis, tmp_path, desk, story)
 
